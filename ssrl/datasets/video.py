@@ -1,0 +1,94 @@
+"""What a dataset tells about one video, and what a collection of videos is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ssrl.errors import UserError
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+LABELS = {0: "normal", 1: "abnormal"}
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video with its video-level label, and its frame labels where the dataset has them."""
+
+    id: str  # unique in its dataset; may hold "/" (a path below the root without its suffix)
+    path: Path  # a video file, or a folder of frames
+    label: int  # 0 normal, 1 abnormal
+    split: Split
+    category: str = ""  # the class of the event, as the dataset names it
+    num_frames: int | None = None  # where the annotations state it
+    anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop) from 0; None: no frame labels
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        if self.label not in LABELS:
+            raise UserError(f"video {self.id!r} has the label {self.label!r}; allowed are 0 (normal) and 1 (abnormal)")
+        if self.split not in SPLITS:
+            raise UserError(f"video {self.id!r} is in the split {self.split!r}; allowed are train and test")
+        for start, stop in self.anomalies or ():
+            if not 0 <= start < stop or (self.num_frames is not None and stop > self.num_frames):
+                raise UserError(
+                    f"video {self.id!r}: the anomalous frames {start + 1} to {stop} do not lie within its "
+                    f"{self.num_frames if self.num_frames is not None else 'known'} frames (counted from 1); "
+                    f"correct its row in the frame labels"
+                )
+
+
+def check_id(video_id: str) -> None:
+    """Refuse ids that could leave the store's folder or that no file system keeps apart."""
+    parts = video_id.split("/")
+    if not video_id or any(part in ("", ".", "..") for part in parts) or "\\" in video_id or "\0" in video_id:
+        raise UserError(
+            f"{video_id!r} is not a video id: an id is a relative path without '..', a leading '/' or '\\'; "
+            f"rename the file or correct the row"
+        )
+
+
+def frame_labels(anomalies: tuple[tuple[int, int], ...], num_frames: int) -> np.ndarray:
+    """(num_frames,) uint8, 1 where a frame lies in one of the intervals [start, stop)."""
+    labels = np.zeros(num_frames, dtype=np.uint8)
+    for start, stop in anomalies:
+        labels[start:stop] = 1
+    return labels
+
+
+def intervals(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The inverse of `frame_labels`: the runs of non-zero labels as [start, stop)."""
+    padded = np.concatenate([[0], (np.asarray(labels) != 0).astype(np.int8), [0]])
+    edges = np.flatnonzero(np.diff(padded))
+    return tuple((int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The videos of one dataset, sorted by id; ids are unique.
+
+    `missing` names what the dataset should hold but the disk does not: "id: what was looked for".
+    """
+
+    name: str
+    videos: tuple[Video, ...]
+    missing: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        twice = [video_id for video_id, count in Counter(video.id for video in self.videos).items() if count > 1]
+        if twice:
+            raise UserError(
+                f"{self.name} has {len(twice)} ids that stand for two videos: {', '.join(sorted(twice)[:5])}; "
+                f"give each video its own file name without suffix"
+            )
+        object.__setattr__(self, "videos", tuple(sorted(self.videos, key=lambda video: video.id)))
+
+    def __str__(self) -> str:
+        counts = Counter((video.split, LABELS[video.label]) for video in self.videos)
+        parts = [f"{counts[split, kind]} {kind} {split}" for split in SPLITS for kind in LABELS.values()]
+        return f"{self.name}: {len(self.videos)} videos ({', '.join(parts)})"

@@ -1,0 +1,121 @@
+"""How a video is cut: frames into snippets, a snippet into patch cubes (Sect. 3.1 and 4.2).
+
+    frames    0 ........ 15 | 16 ....... 31 | 32 .. 39            num_frames = 40
+    snippets       0        |       1       |    2                T = ceil(40 / 16) = 3
+                                              ^ its last 8 frames repeat frame 39
+
+    scale 1       scale 2              a grid of rows x cols windows, row-major, covering each pixel once
+    ┌───────┐     ┌──┬──┬──┐
+    │   0   │     │0 │1 │2 │
+    │       │     ├──┼──┼──┤
+    └───────┘     │3 │4 │5 │
+                  └──┴──┴──┘
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ssrl.errors import UserError
+
+PAPER_SIZE = (480, 840)
+PAPER_WINDOWS = ((480, 840), (240, 280), (160, 168), (120, 120))
+PAPER_FRAMES_PER_SNIPPET = 16
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The patch grid of one scale r: `rows * cols` windows of `window_height * window_width` pixels."""
+
+    scale: int  # r, counted from 1
+    rows: int
+    cols: int
+    window_height: int
+    window_width: int
+
+    @property
+    def num_patches(self) -> int:
+        """N_r of Sect. 3.1."""
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Frame size H x W in pixels, snippet length L in frames, and one window (h_r, w_r) a scale."""
+
+    height: int = PAPER_SIZE[0]
+    width: int = PAPER_SIZE[1]
+    frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
+    windows: tuple[tuple[int, int], ...] = PAPER_WINDOWS
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.frames_per_snippet) < 1:
+            raise UserError(f"a snippet needs at least 1x1x1 pixels, not {self}")
+        if not self.windows:
+            raise UserError("a geometry needs at least one window")
+        for window_height, window_width in self.windows:
+            fits = window_height > 0 and window_width > 0
+            if not fits or self.height % window_height or self.width % window_width:
+                raise UserError(
+                    f"windows of {window_height}x{window_width} do not tile a frame of {self.height}x{self.width}: "
+                    f"{self.height} / {window_height} and {self.width} / {window_width} must be whole numbers"
+                )
+
+    def __str__(self) -> str:
+        windows = ", ".join(f"{h}x{w}" for h, w in self.windows)
+        return f"{self.height}x{self.width}x{self.frames_per_snippet}, windows {windows}"
+
+    @classmethod
+    def with_paper_grids(
+        cls, height: int, width: int, frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
+    ) -> Geometry:
+        """The paper's grids 1x1, 2x3, 3x5 and 4x7 on frames of another size."""
+        grids = [(PAPER_SIZE[0] // h, PAPER_SIZE[1] // w) for h, w in PAPER_WINDOWS]
+        for rows, cols in grids:
+            if height % rows or width % cols:
+                raise UserError(
+                    f"the {rows}x{cols} grid does not fit a frame of {height}x{width}: the height must be a "
+                    f"multiple of 12 and the width of 105, as in 240x420 or 480x840; or name the windows yourself"
+                )
+        windows = tuple((height // rows, width // cols) for rows, cols in grids)
+        return cls(height, width, frames_per_snippet, windows)
+
+    @property
+    def num_scales(self) -> int:
+        return len(self.windows)
+
+    def grid(self, scale: int) -> Grid:
+        if not 1 <= scale <= self.num_scales:
+            raise UserError(f"there is no scale {scale}: the scales are 1 to {self.num_scales}")
+        window_height, window_width = self.windows[scale - 1]
+        return Grid(scale, self.height // window_height, self.width // window_width, window_height, window_width)
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        return tuple(self.grid(scale) for scale in range(1, self.num_scales + 1))
+
+    def num_snippets(self, num_frames: int) -> int:
+        """T = ceil(num_frames / L)."""
+        return -(-num_frames // self.frames_per_snippet)
+
+    def snippet_of(self, frame_index: int) -> int:
+        return frame_index // self.frames_per_snippet
+
+    def frame_span(self, snippet_index: int, num_frames: int) -> tuple[int, int]:
+        """The frames [start, stop) of a snippet, cut at the end of the video."""
+        start = snippet_index * self.frames_per_snippet
+        return start, min(start + self.frames_per_snippet, num_frames)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "height": self.height,
+            "width": self.width,
+            "frames_per_snippet": self.frames_per_snippet,
+            "windows": [list(window) for window in self.windows],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Geometry:
+        windows = tuple((int(h), int(w)) for h, w in value["windows"])
+        return cls(int(value["height"]), int(value["width"]), int(value["frames_per_snippet"]), windows)
