@@ -1,0 +1,182 @@
+"""The SSRL network (Fig. 2): PSR → MPA → VTR → snippet classifier.
+
+    scale 1 (B, T, C, D) ──────────────────────────────────┐
+    scale 2 (B, T, 6, D) ── PSR ── MPA ── (B, T, D) ────────┤
+    scale 3 (B, T, 15, D) ─ PSR ── MPA ── (B, T, D) ────────┼─ sum ── VTR ── classifier ──▶ scores (B, T)
+    scale 4 (B, T, 28, D) ─ PSR ── MPA ── (B, T, D) ────────┘
+
+Shapes: B videos, T snippets, C crops of the whole frame (1, or 10 in released features), N patches, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from ssrl.aggregation import AggregationConfig, PatchAggregation
+from ssrl.errors import UserError
+from ssrl.relation import RelationConfig, RelationNetwork
+
+WHOLE_FRAME = 1  # the scale whose features are added as they are
+PAPER_GRIDS = {1: (1, 1), 2: (2, 3), 3: (3, 5), 4: (4, 7)}
+CLASSIFIER_WIDTHS = (512, 128)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the network's shape. The defaults are the `paper` recipe at D = 2048."""
+
+    feature_dim: int = 2048
+    scales: tuple[int, ...] = (1, 2, 3, 4)
+    branches: Mapping[int, AggregationConfig] = field(
+        default_factory=lambda: {r: AggregationConfig(*grid) for r, grid in PAPER_GRIDS.items() if r != WHOLE_FRAME}
+    )  # one a scale >= 2; scales that are not in `scales` are ignored
+    vtr: RelationConfig = RelationConfig()
+    psr: RelationConfig | None = RelationConfig()  # None: without the PSR module (Table 4)
+    share_psr: bool = False  # one PSR for all scales (Table 1)
+    dropout: float = 0.7
+    standardise: bool = True  # features to zero mean and unit variance over the training videos
+
+    def __post_init__(self) -> None:
+        if self.feature_dim % 8:
+            raise UserError(f"the relation network needs a feature dimension that 8 divides, not {self.feature_dim}")
+        if not self.scales or len(set(self.scales)) < len(self.scales):
+            raise UserError(f"scales must be named once each, not {list(self.scales)}")
+        for scale in self.patch_scales:
+            if scale not in self.branches:
+                raise UserError(f"scale {scale} has no grid; there are grids for {sorted(self.branches)}")
+            if min(self.branches[scale].conv_shape) < 1:
+                branch = self.branches[scale]
+                raise UserError(f"the grid {branch.rows}x{branch.cols} of scale {scale} is too small for MPA's 3x3")
+
+    @property
+    def patch_scales(self) -> tuple[int, ...]:
+        return tuple(scale for scale in self.scales if scale != WHOLE_FRAME)
+
+    def with_scales(self, scales: tuple[int, ...]) -> ModelConfig:
+        return replace(self, scales=scales)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of B videos of T snippets."""
+
+    scores: Tensor  # (B, T) in 0..1, mean over crops
+    features: Tensor  # (B, C, T, D), the φ'' that eq. 7 measures; under dropout in training
+    crop_scores: Tensor  # (B, C, T)
+
+    @property
+    def magnitudes(self) -> Tensor:
+        """(B, T): L2 norm of the snippet features, mean over crops."""
+        return self.features.norm(dim=-1).mean(dim=1)
+
+
+class Standardise(nn.Module):
+    """(x - mean) / std, with statistics of the training videos, one a feature and scale."""
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("std", torch.ones(feature_dim))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """Snippet features → anomaly score: 512, 128, 1; ReLU, dropout, sigmoid (Sect. 4.2)."""
+
+    def __init__(self, feature_dim: int, dropout: float) -> None:
+        super().__init__()
+        first, second = CLASSIFIER_WIDTHS
+        self.fc1 = nn.Linear(feature_dim, first)
+        self.fc2 = nn.Linear(first, second)
+        self.fc3 = nn.Linear(second, 1)
+        self.dropout = nn.Dropout(dropout)
+        for layer in (self.fc1, self.fc2, self.fc3):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.dropout(self.fc1(x).relu())
+        hidden = self.dropout(self.fc2(hidden).relu())
+        return self.fc3(hidden).sigmoid().squeeze(-1)  # (..., D) → (...)
+
+
+class SSRL(nn.Module):
+    """The whole network. `forward` takes one tensor a scale: (B, T, C, D) for scale 1, (B, T, N_r, D) beyond."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        D = config.feature_dim
+        scales = config.patch_scales
+        self.standardise = nn.ModuleDict({str(r): Standardise(D) for r in config.scales if config.standardise})
+        self.psr = nn.ModuleDict(self._relation_networks())
+        self.mpa = nn.ModuleDict({str(r): PatchAggregation(D, config.branches[r]) for r in scales})
+        self.vtr = RelationNetwork(D, config.vtr)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = Classifier(D, config.dropout)
+
+    def _relation_networks(self) -> dict[str, nn.Module]:
+        config = self.config
+        if config.psr is None or not config.patch_scales:
+            return {}
+        if config.share_psr:
+            return {"shared": RelationNetwork(config.feature_dim, config.psr)}
+        return {str(r): RelationNetwork(config.feature_dim, config.psr) for r in config.patch_scales}
+
+    def forward(self, scales: Mapping[int, Tensor]) -> Output:
+        snippets = self.aggregate(scales)  # (B, C, T, D)
+        B, C, T, D = snippets.shape
+        related = self.vtr(snippets.reshape(B * C, T, D))
+        features = self.dropout(related)
+        crop_scores = self.classifier(features).view(B, C, T)
+        return Output(crop_scores.mean(dim=1), features.view(B, C, T, D), crop_scores)
+
+    def aggregate(self, scales: Mapping[int, Tensor]) -> Tensor:
+        """The sum over scales φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""
+        total: Tensor | None = None
+        for scale in self.config.scales:
+            x = self._standardised(scale, scales)
+            term = x.transpose(1, 2) if scale == WHOLE_FRAME else self._branch(scale, x).unsqueeze(1)
+            total = term if total is None else total + term
+        assert total is not None
+        return total
+
+    def attention(self, scale: int, x: Tensor) -> Tensor:
+        """The attention map M of a scale's PSR (Sect. 4.5): (B, T, N, D) → (B, T, N, N)."""
+        network = self._psr_of(scale)
+        if network is None or not network.config.non_local:
+            raise UserError("this network was trained without attention over patches, so it cannot say where")
+        B, T, N, D = x.shape
+        standardised = self._standardised(scale, {scale: x})
+        return network.attention(standardised.reshape(B * T, N, D)).view(B, T, N, N)
+
+    def _branch(self, scale: int, x: Tensor) -> Tensor:
+        B, T, N, D = x.shape
+        patches = x.reshape(B * T, N, D)
+        psr = self._psr_of(scale)
+        if psr is not None:
+            patches = psr(patches)
+        return self.mpa[str(scale)](patches).view(B, T, D)
+
+    def _psr_of(self, scale: int) -> RelationNetwork | None:
+        name = "shared" if self.config.share_psr else str(scale)
+        network = self.psr[name] if name in self.psr else None
+        assert network is None or isinstance(network, RelationNetwork)
+        return network
+
+    def _standardised(self, scale: int, scales: Mapping[int, Tensor]) -> Tensor:
+        x = scales[scale]
+        if x.shape[-1] != self.config.feature_dim:
+            raise UserError(
+                f"the features have D = {x.shape[-1]}, but the network takes D = {self.config.feature_dim}; "
+                f"use features of the encoder that it was trained on"
+            )
+        return self.standardise[str(scale)](x) if self.config.standardise else x

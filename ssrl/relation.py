@@ -1,0 +1,102 @@
+"""The relation network (Fig. 4), used over patches as PSR (Sect. 3.2) and over time as VTR (Sect. 3.4).
+
+    x (B, N, D) ─┬─ dilated convolutions d = 1, 2, 4 ──── 3 x (D/4) ─┐
+                 └─ 1x1 convolution ── non-local block ──── (D/4) ───┴─ fusing convolution ── + x ──▶ (B, N, D)
+
+Shapes: B sequences, N elements (patches, or snippets), D features. Convolutions run on (B, D, N).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+DILATIONS = (1, 2, 4)
+Attention = Literal["softmax", "mean"]
+
+
+@dataclass(frozen=True)
+class RelationConfig:
+    """What of the relation network is there (Table 5), and how its attention is normalised."""
+
+    attention: Attention = "softmax"  # eq. 1; "mean" is the release's f / N
+    dilated: bool = True
+    non_local: bool = True
+
+
+class NonLocalBlock(nn.Module):
+    """Embedded dot-product attention with a residual connection (eq. 1 and 2).
+
+    The last batch norm starts at zero, so that the block starts as the identity (Wang et al., 2018).
+    """
+
+    def __init__(self, channels: int, attention: Attention) -> None:
+        super().__init__()
+        inner = max(1, channels // 2)
+        self.attention = attention
+        self.g = nn.Conv1d(channels, inner, 1)
+        self.theta = nn.Conv1d(channels, inner, 1)
+        self.phi = nn.Conv1d(channels, inner, 1)
+        self.W = nn.Sequential(nn.Conv1d(inner, channels, 1), nn.BatchNorm1d(channels))
+        nn.init.zeros_(self.W[1].weight)
+        nn.init.zeros_(self.W[1].bias)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention map M of eq. 1: (B, C, N) → (B, N, N); row m weighs what element m takes from each n."""
+        logits = self.theta(x).transpose(1, 2) @ self.phi(x)  # (B, N, N)
+        if self.attention == "softmax":
+            return logits.softmax(dim=-1)
+        return logits / logits.shape[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended = self.weights(x) @ self.g(x).transpose(1, 2)  # (B, N, inner)
+        return self.W(attended.transpose(1, 2)) + x  # (B, C, N)
+
+
+class RelationNetwork(nn.Module):
+    """Dilated convolutions and a non-local block side by side, fused, with a residual connection (eq. 3 and 6).
+
+    A sub-network that the configuration leaves out gives its channels to nothing: the fusing convolution takes
+    what is left (Table 5). Module names follow the authors' release, so that its state dicts load unchanged.
+    """
+
+    def __init__(self, feature_dim: int, config: RelationConfig) -> None:
+        super().__init__()
+        if not (config.dilated or config.non_local):
+            raise ValueError("a relation network needs its dilated convolutions, its non-local block, or both")
+        branch = feature_dim // 4
+        self.config = config
+        if config.dilated:
+            self.conv_1, self.conv_2, self.conv_3 = (
+                _conv_relu_norm(feature_dim, branch, dilation) for dilation in DILATIONS
+            )
+        if config.non_local:
+            self.conv_4 = nn.Sequential(nn.Conv1d(feature_dim, branch, 1, bias=False), nn.ReLU())
+            self.non_local = NonLocalBlock(branch, config.attention)
+        fused = branch * (len(DILATIONS) * config.dilated + config.non_local)
+        self.conv_5 = nn.Sequential(
+            nn.Conv1d(fused, feature_dim, 3, padding=1, bias=False), nn.ReLU(), nn.BatchNorm1d(feature_dim)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, N, D = x.shape
+        channels_first = x.transpose(1, 2)  # (B, D, N)
+        branches = []
+        if self.config.dilated:
+            branches += [conv(channels_first) for conv in (self.conv_1, self.conv_2, self.conv_3)]
+        if self.config.non_local:
+            branches.append(self.non_local(self.conv_4(channels_first)))
+        fused = self.conv_5(torch.cat(branches, dim=1))  # (B, D, N)
+        return (fused + channels_first).transpose(1, 2)  # (B, N, D)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The attention map of the non-local block: (B, N, D) → (B, N, N). The block must be there."""
+        return self.non_local.weights(self.conv_4(x.transpose(1, 2)))
+
+
+def _conv_relu_norm(in_channels: int, out_channels: int, dilation: int) -> nn.Sequential:
+    conv = nn.Conv1d(in_channels, out_channels, 3, dilation=dilation, padding=dilation)
+    return nn.Sequential(conv, nn.ReLU(), nn.BatchNorm1d(out_channels))

@@ -1,0 +1,118 @@
+"""The losses of Sect. 3.5, equations 7 to 10.
+
+Shapes: B abnormal (or normal) videos, C crops, T segments, k selected segments, D features.
+The same index i of the abnormal and of the normal half makes the pair of eq. 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssrl.network import Output
+
+SCORE_FLOOR = 1e-6  # keeps the logarithms of eq. 9 finite
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and forms of the loss. The defaults are the paper's."""
+
+    margin: float = 100.0  # ε of eq. 8
+    num_selected: int | None = 3  # k of eq. 7; None: T // 10
+    magnitude_weight: float = 1e-4  # λ_fm
+    sparsity_weight: float = 8e-3  # λ_1
+    smoothness_weight: float = 8e-4  # λ_2
+    classification: Literal["snippets", "mean score"] = "snippets"  # eq. 9, or BCE on the selected snippets' mean
+    magnitude: Literal["hinge", "distance"] = "hinge"  # eq. 8, or the release's squared distances
+    regularisers: Literal["per video", "flat batch"] = "per video"  # eq. 10, or over all scores of a batch as one
+    selection_dropout: float = 0.0  # the release hides magnitudes from the selection with probability 0.7
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The terms of eq. 10, weighted; `total` is their sum."""
+
+    classification: Tensor
+    magnitude: Tensor
+    sparsity: Tensor
+    smoothness: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        return self.classification + self.magnitude + self.sparsity + self.smoothness
+
+    def to_json(self) -> dict[str, float]:
+        names = ("classification", "magnitude", "sparsity", "smoothness", "total")
+        return {name: round(float(getattr(self, name).detach()), 6) for name in names}
+
+
+def ssrl_losses(abnormal: Output, normal: Output, config: LossConfig, training: bool = True) -> Losses:
+    """Eq. 10 for as many abnormal as normal videos."""
+    chosen_abnormal = select_top_k(abnormal.magnitudes, config, training)  # (B, k)
+    chosen_normal = select_top_k(normal.magnitudes, config, training)
+    return Losses(
+        _classification(abnormal.scores.gather(1, chosen_abnormal), normal.scores.gather(1, chosen_normal), config),
+        config.magnitude_weight
+        * _magnitude(_selected(abnormal, chosen_abnormal), _selected(normal, chosen_normal), config),
+        config.sparsity_weight * _sparsity(abnormal.scores, config),
+        config.smoothness_weight * _smoothness(abnormal.scores, config),
+    )
+
+
+def select_top_k(magnitudes: Tensor, config: LossConfig, training: bool = True) -> Tensor:
+    """The indices Ω_k of eq. 7: (B, T) magnitudes → (B, k)."""
+    T = magnitudes.shape[1]
+    k = config.num_selected if config.num_selected is not None else max(1, T // 10)
+    seen = F.dropout(torch.ones_like(magnitudes), config.selection_dropout, training)
+    return (magnitudes * seen).topk(min(k, T), dim=1).indices
+
+
+def _selected(output: Output, chosen: Tensor) -> Tensor:
+    """The features of the selected segments: (B, C, k, D)."""
+    B, C, T, D = output.features.shape
+    index = chosen[:, None, :, None].expand(-1, C, -1, D)
+    return output.features.gather(2, index)
+
+
+def _classification(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
+    """Eq. 9 for the selected scores (B, k) of each half, averaged over the videos."""
+    scores = torch.cat([normal, abnormal])
+    labels = torch.cat([torch.zeros_like(normal), torch.ones_like(abnormal)])
+    if config.classification == "mean score":
+        return F.binary_cross_entropy(scores.mean(dim=1), labels[:, 0])
+    clamped = scores.clamp(SCORE_FLOOR, 1 - SCORE_FLOOR)
+    return F.binary_cross_entropy(clamped, labels, reduction="none").sum(dim=1).mean()
+
+
+def _magnitude(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
+    """Eq. 8 for the selected features (B, C, k, D) of each half."""
+    if config.magnitude == "hinge":
+        gap = normal.norm(dim=-1).mean(dim=(1, 2)) - abnormal.norm(dim=-1).mean(dim=(1, 2))  # (B,)
+        return (config.margin + gap).clamp(min=0).mean()
+    far = (config.margin - abnormal.mean(dim=2).norm(dim=-1)).abs()  # (B, C)
+    return (far + normal.mean(dim=2).norm(dim=-1)).square().mean()
+
+
+def _sparsity(scores: Tensor, config: LossConfig) -> Tensor:
+    """The first constraint of eq. 10 on the scores (B, T) of abnormal videos.
+
+    The release flattens them to one sequence of B * T scores and takes its L2 norm.
+    """
+    if config.regularisers == "flat batch":
+        return scores.norm()
+    return scores.abs().sum(dim=1).mean()
+
+
+def _smoothness(scores: Tensor, config: LossConfig) -> Tensor:
+    """The second constraint of eq. 10 on the scores (B, T) of abnormal videos.
+
+    On the release's flat sequence the step from one video to the next counts too.
+    """
+    if config.regularisers == "flat batch":
+        return scores.flatten().diff().square().sum()
+    return scores.diff(dim=1).square().sum(dim=1).mean()
