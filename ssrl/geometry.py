@@ -1,15 +1,15 @@
 """How a video is cut: frames into snippets, a snippet into patch cubes (Sect. 3.1 and 4.2).
 
-    frames    0 ........ 15 | 16 ....... 31 | 32 .. 39            num_frames = 40
-    snippets       0        |       1       |    2                T = ceil(40 / 16) = 3
-                                              ^ its last 8 frames repeat frame 39
+frames    0 ........ 15 | 16 ....... 31 | 32 .. 39            num_frames = 40
+snippets       0        |       1       |    2                T = ceil(40 / 16) = 3
+                                          ^ its last 8 frames repeat frame 39
 
-    scale 1       scale 2              a grid of rows x cols windows, row-major, covering each pixel once
-    ┌───────┐     ┌──┬──┬──┐
-    │   0   │     │0 │1 │2 │
-    │       │     ├──┼──┼──┤
-    └───────┘     │3 │4 │5 │
-                  └──┴──┴──┘
+scale 1       scale 2              a grid of rows x cols windows, row-major, covering each pixel once
+┌───────┐     ┌──┬──┬──┐
+│   0   │     │0 │1 │2 │
+│       │     ├──┼──┼──┤
+└───────┘     │3 │4 │5 │
+              └──┴──┴──┘
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class Geometry:
         return f"{self.height}x{self.width}x{self.frames_per_snippet}, windows {windows}"
 
     @classmethod
-    def with_paper_grids(
-        cls, height: int, width: int, frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
-    ) -> Geometry:
+    def with_paper_grids(cls, height: int, width: int, frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET) -> Geometry:
         """The paper's grids 1x1, 2x3, 3x5 and 4x7 on frames of another size."""
         grids = [(PAPER_SIZE[0] // h, PAPER_SIZE[1] // w) for h, w in PAPER_WINDOWS]
         for rows, cols in grids:

@@ -11,7 +11,8 @@ Shapes: B videos, T snippets, C crops of the whole frame (1, or 10 in released f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,16 @@ class ModelConfig:
 
     def with_scales(self, scales: tuple[int, ...]) -> ModelConfig:
         return replace(self, scales=scales)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelConfig:
+        branches = {int(scale): AggregationConfig(**branch) for scale, branch in value["branches"].items()}
+        psr = None if value["psr"] is None else RelationConfig(**value["psr"])
+        rest = {**value, "scales": tuple(value["scales"]), "branches": branches, "psr": psr}
+        return cls(**{**rest, "vtr": RelationConfig(**value["vtr"])})
 
 
 @dataclass(frozen=True)
@@ -168,8 +179,10 @@ class SSRL(nn.Module):
 
     def _psr_of(self, scale: int) -> RelationNetwork | None:
         name = "shared" if self.config.share_psr else str(scale)
-        network = self.psr[name] if name in self.psr else None
-        assert network is None or isinstance(network, RelationNetwork)
+        if name not in self.psr:
+            return None
+        network = self.psr[name]
+        assert isinstance(network, RelationNetwork)
         return network
 
     def _standardised(self, scale: int, scales: Mapping[int, Tensor]) -> Tensor:

@@ -21,9 +21,7 @@ def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAP
     """The network of the authors' release: f / N attention, MPA at stride 1, dropout on the finest branch."""
     relation = RelationConfig(attention="mean")
     branches = {
-        scale: AggregationConfig(
-            *grid, stride=1, padding=1 if min(grid) < 3 else 0, dropout=0.7 if scale == 4 else 0.0
-        )
+        scale: AggregationConfig(*grid, stride=1, padding=1 if min(grid) < 3 else 0, dropout=0.7 if scale == 4 else 0.0)
         for scale, grid in grids.items()
         if scale != WHOLE_FRAME
     }

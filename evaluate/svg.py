@@ -1,0 +1,115 @@
+"""The report's pictures, drawn as SVG text: small, sharp at any width, and coloured by the page's style sheet.
+
+A strip is one video: its score as steps over the shaded ground truth, the frame number from left to right.
+
+    1 ┤          ┌──┐ ▒▒▒▒▒▒
+      ┤╌╌╌╌╌╌╌╌╌╌│╌╌│╌▒▒▒▒▒▒╌╌╌╌  threshold
+    0 ┤──────────┘  └─▒▒▒▒▒▒────
+      0        frames           F
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain, count, pairwise
+
+import numpy as np
+
+from ssrl.evaluate.metrics import THRESHOLD, Curve
+from ssrl.evaluate.protocol import VideoScores
+
+MAX_STEPS = 720  # of a strip; beyond that, several snippets share a column and keep their lowest and highest score
+STRIP_HEIGHT = 1000  # in units of the drawing; a score of 1 is at 0
+ABOVE = -35  # where the line over the ground truth runs, clear of a score of 1
+MAX_TICKS = 7
+SQUARE = 300  # side of a ROC or precision-recall plot
+
+
+def strip(video: VideoScores) -> str:
+    """One video's scores over its ground truth; stretches to the width of its container."""
+    frames, truth = video.num_frames, video.clipped_anomalies
+    bands = "".join(
+        f'<rect class="truth" x="{start}" y="0" width="{stop - start}" height="{STRIP_HEIGHT}"/>'
+        f'<path class="truth-edge" d="M{start} {ABOVE}H{stop}"/>'
+        for start, stop in truth
+    )
+    description = f"highest score {video.highest_score:.2f}; {len(truth)} anomalous intervals"
+    return (
+        f'<svg class="strip" viewBox="0 0 {frames} {STRIP_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{description}">{bands}'
+        f'<path class="threshold" d="M0 {_height(THRESHOLD)}H{frames}"/>'
+        f'<path class="score" d="{_steps(video)}"/></svg>'
+    )
+
+
+def _height(score: float) -> int:
+    return round(STRIP_HEIGHT * (1 - score))
+
+
+def _steps(video: VideoScores) -> str:
+    """The path of the scores, from the lower left corner to the lower right one."""
+    starts, scores = shown_steps(video)
+    heights = np.rint(STRIP_HEIGHT * (1 - scores)).astype(int)
+    changes = np.append(True, heights[1:] != heights[:-1])
+    starts, heights = starts[changes], heights[changes]
+    stops = np.append(starts[1:], video.num_frames)
+    steps = "".join(f"V{height}H{stop}" for height, stop in zip(heights, stops, strict=True))
+    return f"M0 {STRIP_HEIGHT}{steps}V{STRIP_HEIGHT}"
+
+
+def shown_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:
+    """First frames (S,) and scores (S,) of a strip's steps, S <= MAX_STEPS; no peak and no dip is lost."""
+    scores = video.scores.astype(np.float64)
+    if len(scores) <= MAX_STEPS:
+        return np.arange(len(scores)) * video.frames_per_snippet, scores
+    edges = np.linspace(0, len(scores), MAX_STEPS // 2 + 1).astype(int)
+    halves = []
+    for start, stop in pairwise(edges):
+        column = scores[start:stop]
+        low, high = column.min(), column.max()
+        halves += [high, low] if column.argmax() < column.argmin() else [low, high]
+    middles = (edges[:-1] + edges[1:]) / 2
+    starts = np.column_stack([edges[:-1], middles]).ravel() * video.frames_per_snippet
+    return np.rint(starts).astype(int), np.array(halves)
+
+
+def frame_ticks(num_frames: int) -> list[int]:
+    """Some 4 to 7 whole numbers from 0 to `num_frames`, evenly spaced by 1, 2 or 5 times a power of ten."""
+    return _ticks(num_frames, (factor * 10**power for power in count() for factor in (1, 2, 5)))
+
+
+def second_ticks(seconds: float) -> list[int]:
+    """Seconds from 0 to `seconds`, evenly spaced as on a clock, and by whole hours in the end."""
+    on_a_clock = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
+    return _ticks(int(seconds), chain(on_a_clock, (3600 * hours for hours in count(1))))
+
+
+def _ticks(end: int, spacings: Iterable[int]) -> list[int]:
+    step = next(spacing for spacing in spacings if end // spacing < MAX_TICKS)
+    return list(range(0, end + 1, step))
+
+
+def square_plot(curve: Curve, x_name: str, y_name: str, baseline: Curve, description: str) -> str:
+    """A curve in the unit square, with its axes and a dashed baseline. All texts are ours and need no escaping."""
+    left, top = 44, 10
+    ticks = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = left + tick * SQUARE, top + (1 - tick) * SQUARE
+        ticks.append(f'<path class="grid" d="M{left} {y:g}h{SQUARE}M{x:g} {top}v{SQUARE}"/>')
+        ticks.append(f'<text x="{left - 8}" y="{y + 4:g}" text-anchor="end">{tick:g}</text>')
+        ticks.append(f'<text x="{x:g}" y="{top + SQUARE + 18}" text-anchor="middle">{tick:g}</text>')
+    middle = top + SQUARE / 2
+    return (
+        f'<svg class="square" viewBox="0 0 {left + SQUARE + 14} {top + SQUARE + 44}" role="img" '
+        f'aria-label="{description}">{"".join(ticks)}'
+        f'<text x="{left + SQUARE / 2}" y="{top + SQUARE + 38}" text-anchor="middle" class="axis">{x_name}</text>'
+        f'<text transform="rotate(-90 10 {middle})" x="10" y="{middle}" text-anchor="middle" '
+        f'class="axis">{y_name}</text>'
+        f'<path class="threshold" d="{_polyline(baseline, left, top)}"/>'
+        f'<path class="line" d="{_polyline(curve, left, top)}"/></svg>'
+    )
+
+
+def _polyline(curve: Curve, left: int, top: int) -> str:
+    points = zip(left + SQUARE * curve.x, top + SQUARE * (1 - curve.y), strict=True)
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

@@ -1,0 +1,65 @@
+"""I3D-R50 on Kinetics-400 (Carreira and Zisserman, 2017) from pytorchvideo, cut before its head.
+
+The head's pool wants 8x224x224; patch cubes have other shapes, so the features are averaged over all of time and space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from ssrl.extract.encoders.weights import Weights, fetched, file_weights, random_seed, refusing_damage
+from torch import Tensor, nn
+
+FEATURE_DIM = 2048
+KINETICS400_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/I3D_8x8_R50.pyth"
+
+
+class I3D(nn.Module):
+    """(B, 3, L, h, w) → (B, 2048): pytorchvideo's blocks without the head, then a global average."""
+
+    def __init__(self, blocks: nn.ModuleList) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(self, cubes: Tensor) -> Tensor:
+        for block in self.blocks:
+            cubes = block(cubes)
+        return cubes.mean(dim=(2, 3, 4))
+
+
+def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
+    """`weights`: "kinetics400" (downloaded once), "random:SEED", or a file with the released state dict."""
+    from pytorchvideo.models.hub import i3d_r50
+
+    seed = random_seed(weights)
+    if seed is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = i3d_r50(pretrained=False)
+        return I3D(model.blocks[:-1]), Weights(weights, _sha256_of_state(model))
+    model = i3d_r50(pretrained=False)
+    loaded = (
+        fetched(weights, KINETICS400_URL)
+        if weights == "kinetics400"
+        else file_weights(Path(weights).name, Path(weights))
+    )
+    assert loaded.path is not None
+    _load_state(model, loaded.path)
+    return I3D(model.blocks[:-1]), loaded
+
+
+def _load_state(model: nn.Module, path: Path) -> None:
+    """Load pytorchvideo's file, whose weights lie below the key `model_state`."""
+    with refusing_damage(path, "pytorchvideo's I3D-R50 (allowed is I3D_8x8_R50.pyth, or a state dict with its names)"):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state.get("model_state", state))
+
+
+def _sha256_of_state(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,25 @@
+"""How the commands read their options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def parse_scales(context: Any, parameter: Any, value: str) -> tuple[int, ...]:
+    """ "1,2,3,4" → (1, 2, 3, 4)."""
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise click.BadParameter(f"{value!r} is not a list of different scales such as 1,2,3,4")
+    return tuple(int(part) for part in parts)
+
+
+def parse_size(context: Any, parameter: Any, value: str) -> tuple[int, int]:
+    """ "480x840" → (480, 840)."""
+    parts = value.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{value!r} is not a size such as 480x840 (height x width)")
+    return int(parts[0]), int(parts[1])

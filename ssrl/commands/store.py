@@ -1,0 +1,75 @@
+"""ssrl-store: look at a patch-feature store, check it, pool it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ssrl.commands.options import HELP
+from ssrl.console import EXIT_FAILED, command_errors, note, results
+
+STORE = click.argument("store", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings=HELP)
+def main() -> None:
+    """Look at a feature store, check it, or build its training view.
+
+    Example: ssrl-store verify features/shanghaitech
+    """
+
+
+@main.command(context_settings=HELP)
+@STORE
+@command_errors
+def info(store: Path) -> None:
+    """What made the features, and which videos there are."""
+    from ssrl.datasets.video import LABELS
+    from ssrl.store.reader import Store
+
+    opened = Store(store)
+    for name, value in opened.config.to_json().items():
+        results.print(f"{name:18}{value}", markup=False)
+    records = opened.records()
+    results.print(f"{'videos':18}{len(records)}, {sum(record.num_frames for record in records)} frames")
+    for record in records:
+        substituted = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
+        labels = "" if record.anomalies is None else f", {sum(b - a for a, b in record.anomalies)} anomalous"
+        results.print(
+            f"  {record.id}  {record.split}, {LABELS[record.label]}, {record.num_frames} frames{labels}{substituted}",
+            markup=False,
+        )
+
+
+@main.command(context_settings=HELP)
+@STORE
+@command_errors
+def verify(store: Path) -> None:
+    """Read every byte: checksums, shapes, finite values. Exit 1 and the videos' names where something is wrong."""
+    from ssrl.store.reader import Store
+    from ssrl.store.verify import verify as findings
+
+    count, bad = 0, 0
+    for finding in findings(Store(store)):
+        count += 1
+        if finding.problem:
+            bad += 1
+            results.print(f"{finding.video_id}: {finding.problem}", markup=False)
+    results.print(f"{store}: {count} videos, {bad} damaged")
+    if bad:
+        sys.exit(EXIT_FAILED)
+
+
+@main.command(context_settings=HELP)
+@STORE
+@click.option("--segments", "num_segments", default=32, show_default=True, help="Segments a video.")
+@command_errors
+def segments(store: Path, num_segments: int) -> None:
+    """Build the training view now, instead of at the first training."""
+    from ssrl.store.reader import Store
+    from ssrl.store.segments import segment_view
+
+    view = segment_view(Store(store), num_segments, on_video=note)
+    results.print(f"{view.path}: {len(view.ids)} videos", markup=False)

@@ -1,0 +1,90 @@
+"""`ssrl-synth`: make a synthetic surveillance set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ssrl.console import command_errors, progress_bar, results
+from ssrl.synth.config import DEFAULT_WORKERS, SynthConfig
+
+DEFAULTS = SynthConfig()
+
+
+class FrameSize(click.ParamType):
+    """HEIGHTxWIDTH in pixels."""
+
+    name = "HxW"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        height, times, width = str(value).lower().partition("x")
+        if not (times and height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
+            self.fail(f"{value!r} is not a size: write HEIGHTxWIDTH, as in 240x428", param, ctx)
+        return int(height), int(width)
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: ssrl-synth --out data/synth --seed 1 --train 20 --test 10",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=DEFAULTS.seed,
+    show_default=True,
+    help="The same seed makes the same set.",
+)
+@click.option(
+    "--size",
+    type=FrameSize(),
+    default=f"{DEFAULTS.height}x{DEFAULTS.width}",
+    show_default=True,
+    help="Height and width of a frame in pixels.",
+)
+@click.option(
+    "--train",
+    "num_train",
+    type=click.IntRange(min=2),
+    default=DEFAULTS.num_train,
+    show_default=True,
+    help="Training videos, half of them abnormal.",
+)
+@click.option(
+    "--test",
+    "num_test",
+    type=click.IntRange(min=2),
+    default=DEFAULTS.num_test,
+    show_default=True,
+    help="Test videos, 7 of 15 abnormal.",
+)
+@click.option(
+    "--pixel-masks/--no-pixel-masks",
+    default=DEFAULTS.pixel_masks,
+    show_default=True,
+    help="Write which pixels belong to the event, beside which frames.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=DEFAULT_WORKERS, show_default=True, help="Processes that render."
+)
+@command_errors
+def main(
+    out: Path, seed: int, size: tuple[int, int], num_train: int, num_test: int, pixel_masks: bool, workers: int
+) -> None:
+    """Make a synthetic surveillance set in ShanghaiTech's layout."""
+    from ssrl.synth.dataset import synthesise
+
+    config = SynthConfig(seed, *size, num_train, num_test, pixel_masks)
+    with progress_bar("videos") as progress:
+        task = progress.add_task("synthesise", total=None, news="")
+        summary = synthesise(
+            out, config, workers, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    results.print(str(summary), markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""A dataset of one's own, described by one or two CSV tables.
+
+    videos.csv          video,label,split[,class][,num_frames]      paths below the root; 0 or 1; train or test
+    frame_labels.csv    video,first_frame,last_frame                frames counted from 1, both included
+
+`video` is a file or a folder of frames. Its id is that path without the suffix of a video file. Further columns are
+ignored. With frame labels, a normal video has no anomalous frame, and an abnormal one without a row is unknown; without
+them, every video is unknown.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ssrl.datasets.video import SPLITS, Dataset, Video, check_id
+from ssrl.errors import UserError
+
+VIDEO_COLUMNS = ("video", "label", "split")
+FRAME_COLUMNS = ("video", "first_frame", "last_frame")
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg"),
+    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: its values by column, and where it stands, for messages."""
+
+    where: str
+    values: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.values.get(column, "")
+
+    def whole_number(self, column: str) -> int:
+        text = self[column]
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"{self.where}: {column} is {text!r}; allowed are whole numbers from 1: correct the row")
+        return int(text)
+
+
+def load(root: Path, manifest: Path, frame_labels: Path | None = None) -> Dataset:
+    """The videos of the table. Those whose file is not below `root` are listed in `Dataset.missing`."""
+    rows = rows_by_id(manifest)
+    events = read_events(frame_labels, rows) if frame_labels else None
+    listed = [_video(root, video_id, row, events) for video_id, row in rows.items()]
+    missing = tuple(f"{video.id}: {video.path}" for video in listed if not video.path.exists())
+    if len(missing) == len(listed):
+        raise UserError(
+            f"none of the {len(listed)} videos of {manifest} is below {root}, e.g. {missing[0]}; point --root at the "
+            f"folder that the paths in the table start from"
+        )
+    return Dataset(root.resolve().name, tuple(video for video in listed if video.path.exists()), missing)
+
+
+def id_of(path: str) -> str:
+    """The id of a path in a table: without the suffix of a video file, leading "./" and trailing "/"."""
+    path = path.removeprefix("./").rstrip("/")
+    suffix = PurePosixPath(path).suffix
+    return path[: -len(suffix)] if suffix.lower() in VIDEO_SUFFIXES else path
+
+
+def rows_by_id(manifest: Path) -> dict[str, Row]:
+    """The table's rows by video id, in its order."""
+    rows: dict[str, Row] = {}
+    for row in read_table(manifest, VIDEO_COLUMNS):
+        video_id = _checked_id(row)
+        if video_id in rows:
+            raise UserError(
+                f"{row.where}: {row['video']} and {rows[video_id]['video']} ({rows[video_id].where}) have the same "
+                f"id {video_id!r}; remove one row, or rename one file"
+            )
+        rows[video_id] = row
+    return rows
+
+
+def read_events(path: Path, rows: dict[str, Row]) -> dict[str, list[tuple[int, int]]]:
+    """Video id to its anomalous frames [start, stop), counted from 0."""
+    events: dict[str, list[tuple[int, int]]] = {}
+    for row in read_table(path, FRAME_COLUMNS):
+        video_id = _checked_id(row)
+        if video_id not in rows:
+            raise UserError(f"{row.where}: {row['video']!r} is not in the manifest; add it there, or remove the row")
+        if rows[video_id]["label"] == "0":
+            raise UserError(
+                f"{row.where}: {row['video']} has the label 0 (normal) in the manifest ({rows[video_id].where}), so it "
+                f"cannot have anomalous frames; correct one of the two"
+            )
+        first, last = row.whole_number("first_frame"), row.whole_number("last_frame")
+        if first > last:
+            raise UserError(f"{row.where}: first_frame {first} comes after last_frame {last}; swap or correct them")
+        if rows[video_id]["num_frames"] and last > (length := rows[video_id].whole_number("num_frames")):
+            raise UserError(
+                f"{row.where}: last_frame {last} lies beyond the {length} frames that the manifest gives "
+                f"{row['video']} (frames are counted from 1); correct one of the two"
+            )
+        events.setdefault(video_id, []).append((first - 1, last))
+    return events
+
+
+def _video(root: Path, video_id: str, row: Row, events: dict[str, list[tuple[int, int]]] | None) -> Video:
+    if row["label"] not in ("0", "1"):
+        raise UserError(f"{row.where}: label is {row['label']!r}; allowed are 0 (normal) and 1 (abnormal)")
+    split = next((split for split in SPLITS if split == row["split"]), None)
+    if split is None:
+        raise UserError(f"{row.where}: split is {row['split']!r}; allowed are train and test")
+    label = int(row["label"])
+    anomalies: tuple[tuple[int, int], ...] | None = None
+    if events is not None and (label == 0 or video_id in events):
+        anomalies = tuple(sorted(events.get(video_id, [])))
+    num_frames = row.whole_number("num_frames") if row["num_frames"] else None
+    path = root / row["video"]
+    return Video(video_id, path, label, split, row["class"], num_frames, anomalies)
+
+
+def _checked_id(row: Row) -> str:
+    video_id = id_of(row["video"])
+    try:
+        if row["video"].startswith("/"):
+            raise UserError(f"{row['video']!r} is an absolute path; give it relative to --root")
+        check_id(video_id)
+    except UserError as error:
+        raise UserError(f"{row.where}: {error}") from error
+    return video_id
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+    """The rows of a CSV table that has at least `columns`, with spaces trimmed and empty lines left out."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        records = csv.reader(lines, strict=True)
+        yield from _rows(path, records, columns)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8 ({error.reason}); save the table as CSV, UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path}, line {records.line_num}: not a CSV table ({error}); correct the line") from error
+
+
+def _rows(path: Path, records: Iterator[list[str]], columns: tuple[str, ...]) -> Iterator[Row]:
+    header: list[str] | None = None
+    count = 0
+    for values in records:
+        number = records.line_num  # type: ignore[attr-defined]
+        cells = [value.strip() for value in values]
+        if not any(cells):
+            continue
+        if header is None:
+            header = [cell.lower() for cell in cells]
+            _check_header(path, header, columns)
+            continue
+        where = f"{path}, line {number}"
+        if len(cells) > len(header):
+            raise UserError(f"{where}: {len(cells)} cells under {len(header)} columns; quote values that hold a comma")
+        row = Row(where, dict(zip(header, cells, strict=False)))
+        for column in columns:
+            if not row[column]:
+                raise UserError(f"{where}: {column} is empty; each row needs {', '.join(columns)}")
+        count += 1
+        yield row
+    if not count:
+        raise UserError(f"{path} has no rows; it needs the columns {', '.join(columns)} and a row a video")
+
+
+def _check_header(path: Path, header: list[str], columns: tuple[str, ...]) -> None:
+    lacking = [column for column in columns if column not in header]
+    if lacking:
+        raise UserError(
+            f"{path}, line 1: no column {', '.join(lacking)}, found {', '.join(map(repr, header))}; needed are "
+            f"{', '.join(columns)}, separated by commas"
+        )
+    twice = sorted({column for column in header if column and header.count(column) > 1})
+    if twice:
+        raise UserError(f"{path}, line 1: the column {', '.join(twice)} stands twice; remove or rename one")

@@ -1,0 +1,166 @@
+"""A fixed camera above level ground, and the paints that solids in front of it are drawn with.
+
+World coordinates are metres: X to the right, Y up from the ground, Z away from the camera. The optical axis is level
+and the lens shifted, so verticals stay vertical:
+
+    column = width / 2 + focal * X / Z          row = horizon + focal * (camera_height - Y) / Z
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+NEAREST_DEPTH = 0.8  # metres; what is nearer is drawn at this depth
+SUPERSAMPLING = 3  # canvas pixels for a frame pixel, each way
+
+Point = tuple[float, float, float]  # X, Y, Z in metres
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where a camera hangs and how it sees; pixels are those of the frame."""
+
+    height: int
+    width: int
+    focal: float  # pixels
+    horizon: float  # pixels from the top
+    camera_height: float  # metres above the ground
+
+    def project(self, point: Point) -> tuple[float, float]:
+        """(column, row) in pixels."""
+        x, y, z = point
+        pixels_per_metre = self.pixels_per_metre(z)
+        return self.width / 2 + x * pixels_per_metre, self.horizon + (self.camera_height - y) * pixels_per_metre
+
+    def pixels_per_metre(self, depth: float) -> float:
+        return self.focal / max(depth, NEAREST_DEPTH)
+
+    @property
+    def nearest_ground(self) -> float:
+        """The depth in metres of the ground at the frame's lower edge."""
+        return self.focal * self.camera_height / (self.height - self.horizon)
+
+    def half_view(self, depth: float) -> float:
+        """Half the width, in metres, of what is seen at a depth."""
+        return self.width / 2 / self.pixels_per_metre(depth)
+
+
+class Capsule(NamedTuple):
+    """A limb: a rod with round ends."""
+
+    start: Point
+    end: Point
+    radius: float
+    colour: Colour
+
+    @property
+    def depth(self) -> float:
+        return (self.start[2] + self.end[2]) / 2
+
+
+class Ball(NamedTuple):
+    centre: Point
+    radius: float
+    colour: Colour
+
+    @property
+    def depth(self) -> float:
+        return self.centre[2]
+
+
+class Face(NamedTuple):
+    """A flat polygon; `nudge` metres nearer in drawing order than its middle."""
+
+    points: Sequence[Point]
+    colour: Colour
+    nudge: float = 0.0
+
+    @property
+    def depth(self) -> float:
+        return sum(point[2] for point in self.points) / len(self.points) - self.nudge
+
+
+Solid = Capsule | Ball | Face
+
+
+class Canvas:
+    """One frame in the making: solids are painted from far to near, abnormal ones also into a mask."""
+
+    def __init__(self, background: Image.Image, camera: Camera) -> None:
+        self.camera = camera
+        self.image = background.copy()  # SUPERSAMPLING times the frame
+        self.mask: Image.Image | None = None  # the frame's size, made when the first abnormal solid comes
+        self._paint = ImageDraw.Draw(self.image, "RGBA")
+
+    def shade(self, centre: Point, radius: float, reach: tuple[float, float], strength: float) -> None:
+        """A shadow on the ground: an ellipse from `centre`, drawn out by `reach` metres in X and Z."""
+        x, _, z = centre
+        around = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+        along = (np.cos(around) + 1) / 2
+        length = max(float(np.hypot(*reach)), 1e-6)
+        side = np.sin(around) * radius
+        xs = x + reach[0] * along - reach[1] / length * side
+        zs = z + reach[1] * along + reach[0] / length * side
+        points = [self.camera.project((px, 0.0, pz)) for px, pz in zip(xs.tolist(), zs.tolist(), strict=True)]
+        scaled = [(column * SUPERSAMPLING, row * SUPERSAMPLING) for column, row in points]
+        self._paint.polygon(scaled, fill=(0, 0, 0, int(255 * strength)))
+
+    def add(self, solids: Sequence[Solid], abnormal: bool) -> None:
+        """Paint one actor; where it hides an abnormal one, the mask is cleared."""
+        ordered = sorted(solids, key=lambda solid: -solid.depth)
+        for solid in ordered:
+            draw(self._paint, self.camera, SUPERSAMPLING, solid, solid.colour)
+        if abnormal and self.mask is None:
+            self.mask = Image.new("L", (self.camera.width, self.camera.height))
+        if self.mask is not None:
+            paint = ImageDraw.Draw(self.mask)
+            for solid in ordered:
+                draw(paint, self.camera, 1, solid, 255 if abnormal else 0)
+
+    def paste(self, sprite: Image.Image, column: int, row: int) -> None:
+        """Put an RGBA sprite of canvas pixels in front of all that was painted so far."""
+        self.image.paste(sprite, (column, row), sprite)
+        if self.mask is not None:
+            alpha = sprite.getchannel("A").reduce(SUPERSAMPLING)
+            self.mask.paste(0, (column // SUPERSAMPLING, row // SUPERSAMPLING), alpha)
+
+    def frame(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return np.asarray(self.image.reduce(SUPERSAMPLING))
+
+    def abnormal_pixels(self) -> np.ndarray:
+        """(H, W) bool."""
+        if self.mask is None:
+            return np.zeros((self.camera.height, self.camera.width), dtype=bool)
+        return np.asarray(self.mask) > 127
+
+
+def draw(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, solid: Solid, colour: Colour | int) -> None:
+    """Draw one solid on an image of `scale` times the frame's size."""
+    if isinstance(solid, Face):
+        points = [camera.project(point) for point in solid.points]
+        paint.polygon([(column * scale, row * scale) for column, row in points], fill=colour)
+    elif isinstance(solid, Ball):
+        disc(paint, camera, scale, solid.centre, solid.radius, colour)
+    else:
+        start, end = camera.project(solid.start), camera.project(solid.end)
+        diameter = 2 * solid.radius * camera.pixels_per_metre(solid.depth) * scale
+        paint.line([(start[0] * scale, start[1] * scale), (end[0] * scale, end[1] * scale)],
+                   fill=colour, width=max(1, round(diameter)))
+        if diameter > 3:
+            disc(paint, camera, scale, solid.start, solid.radius, colour)
+            disc(paint, camera, scale, solid.end, solid.radius, colour)
+
+
+def disc(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, centre: Point, radius: float,
+         colour: Colour | int) -> None:
+    column, row = camera.project(centre)
+    reach = radius * camera.pixels_per_metre(centre[2])
+    box = [(column - reach) * scale, (row - reach) * scale, (column + reach) * scale, (row + reach) * scale]
+    paint.ellipse(box, fill=colour)

@@ -1,0 +1,95 @@
+"""Reading a store: its configuration, its videos, their features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from ssrl.store.layout import VIDEO_FOLDER, VIDEO_SUFFIX, VideoRecord, read_config, scale_name, video_path
+
+from ssrl.datasets.video import Split
+from ssrl.errors import UserError
+
+
+class Store:
+    """A feature store opened for reading. No file stays open between calls, so it may cross into workers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = read_config(root)
+
+    def ids(self) -> list[str]:
+        """The ids of all finished videos, sorted."""
+        folder = self.root / VIDEO_FOLDER
+        files = folder.rglob(f"*{VIDEO_SUFFIX}")
+        return sorted(str(path.relative_to(folder))[: -len(VIDEO_SUFFIX)] for path in files)
+
+    def records(self, split: Split | None = None) -> list[VideoRecord]:
+        """What is known of each video, of one split or of both, sorted by id."""
+        records = [self.record(video_id) for video_id in self.ids()]
+        return [record for record in records if split in (None, record.split)]
+
+    def record(self, video_id: str) -> VideoRecord:
+        with self._file(video_id) as file:
+            attributes = dict(file.attrs)
+        anomalies = attributes.get("anomalies")
+        return VideoRecord(
+            id=str(attributes["id"]),
+            num_frames=int(attributes["num_frames"]),
+            label=int(attributes["label"]),
+            split=attributes["split"],
+            category=str(attributes["category"]),
+            fps=float(attributes["fps"]) if "fps" in attributes else None,
+            source=str(attributes["source"]),
+            source_bytes=int(attributes["source_bytes"]),
+            substituted_frames=int(attributes["substituted_frames"]),
+            anomalies=None if anomalies is None else tuple((int(start), int(stop)) for start, stop in anomalies),
+        )
+
+    def features(self, video_id: str, scale: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Snippets [start, stop) of one scale: (n, N_r, D) in the store's dtype. Checksums are verified."""
+        with self._file(video_id) as file:
+            return file[scale_name(scale)][start:stop]
+
+    def check_scales(self, scales: Sequence[int]) -> None:
+        missing = [scale for scale in scales if scale not in self.config.scales]
+        if missing:
+            raise UserError(
+                f"{self.root} has no features of scale {missing[0]}; it has scales "
+                f"{','.join(map(str, self.config.scales))}. Ask for those, or extract into a new store"
+            )
+
+    @contextmanager
+    def _file(self, video_id: str) -> Iterator[h5py.File]:
+        path = video_path(self.root, video_id)
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                self._check(file, path)
+                yield file
+        except FileNotFoundError as error:
+            raise UserError(f"{self.root} has no video {video_id!r}; ssrl-store info lists what it has") from error
+        except (OSError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error
+
+    def _check(self, file: h5py.File, path: Path) -> None:
+        if not file.attrs.get("complete", False):
+            raise UserError(f"{path} is unfinished; delete it and extract again")
+        fingerprint = file.attrs.get("configuration")
+        if fingerprint != self.config.fingerprint:
+            raise UserError(
+                f"{path} was made with another configuration ({fingerprint}) than its store "
+                f"({self.config.fingerprint}); delete it and extract again"
+            )
+
+
+def find_store(parent: Path) -> Path:
+    """The one store below `parent`; a UserError that lists them where there are several, or none."""
+    found = sorted(path.parent for path in parent.glob("*/store.json"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"there is no feature store below {parent}/; make one with ssrl-extract, or name it")
+    raise UserError(f"there are several feature stores, name one with --features: {', '.join(map(str, found))}")

@@ -1,0 +1,124 @@
+"""Writing a store: one file a video, whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from ssrl.store.layout import (
+    CONFIG_FILE,
+    VIDEO_FOLDER,
+    VIDEO_SUFFIX,
+    StoreConfig,
+    VideoRecord,
+    read_config,
+    scale_name,
+    video_path,
+)
+
+from ssrl.errors import UserError
+from ssrl.files import TEMPORARY_MARK, replacing, write_json
+
+
+class StoreWriter:
+    """Opens the store at `root`, or starts it. Many writers on many hosts may share one store.
+
+    Raises a UserError where the folder holds features of another configuration, naming what differs.
+    """
+
+    def __init__(self, root: Path, config: StoreConfig) -> None:
+        self.root = root
+        self.config = config
+        if (root / CONFIG_FILE).exists():
+            refuse_other(root, read_config(root), config)
+        else:
+            write_json(root / CONFIG_FILE, config.to_json())
+        (root / VIDEO_FOLDER).mkdir(exist_ok=True)
+
+    def has(self, video_id: str) -> bool:
+        return video_path(self.root, video_id).is_file()
+
+    @contextmanager
+    def video(self, video_id: str) -> Iterator[VideoWriter]:
+        """Write one video's file. It gets its name when the block ends well, after `finish`; else it is removed."""
+        with replacing(video_path(self.root, video_id)) as temporary:
+            with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+                writer = VideoWriter(file, self.config, video_id)
+                yield writer
+            if not writer.finished:
+                raise RuntimeError(f"{video_id} was left before finish()")
+
+    def remove_leftovers(self) -> int:
+        """Delete the temporary files of writers that were killed. Only for when no other writer is at work."""
+        leftovers = list((self.root / VIDEO_FOLDER).rglob(f"*{VIDEO_SUFFIX}{TEMPORARY_MARK}*"))
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
+        return len(leftovers)
+
+
+class VideoWriter:
+    """Appends a video's snippets as they come, so that memory does not grow with its length."""
+
+    def __init__(self, file: h5py.File, config: StoreConfig, video_id: str) -> None:
+        self.config = config
+        self.video_id = video_id
+        self.finished = False
+        self._file = file
+        for scale in config.scales:
+            _, num_patches, dim = config.shape(scale, 0)
+            file.create_dataset(
+                scale_name(scale),
+                shape=(0, num_patches, dim),
+                maxshape=(None, num_patches, dim),
+                chunks=(1, num_patches, dim),
+                dtype=config.dtype,
+                fletcher32=True,
+                track_times=False,
+            )
+
+    def append(self, features: Mapping[int, np.ndarray]) -> None:
+        """Add snippets: one array (n, N_r, D) a scale, with the same n. Raises a UserError on NaN or overflow."""
+        for scale in self.config.scales:
+            dataset, added = self._file[scale_name(scale)], features[scale]
+            if added.shape[1:] != dataset.shape[1:]:
+                raise ValueError(f"scale {scale} takes {dataset.shape[1:]} a snippet, not {added.shape[1:]}")
+            stored = added.astype(self.config.dtype)
+            if not np.isfinite(stored).all():
+                raise UserError(
+                    f"{self.video_id}: the features of scale {scale} are not finite as {self.config.dtype}; "
+                    f"extract with --dtype float32, or check the encoder's weights"
+                )
+            start = dataset.shape[0]
+            dataset.resize(start + len(stored), axis=0)
+            dataset[start:] = stored
+
+    def finish(self, record: VideoRecord) -> None:
+        """Write the attributes, `complete` last. The number of snippets must fit the number of frames."""
+        wanted = self.config.geometry.num_snippets(record.num_frames)
+        for scale in self.config.scales:
+            written = self._file[scale_name(scale)].shape[0]
+            if written != wanted:
+                raise ValueError(f"{record.id}: {written} snippets, but {record.num_frames} frames make {wanted}")
+        attributes = self._file.attrs
+        for name in ("id", "num_frames", "label", "split", "category", "source", "source_bytes", "substituted_frames"):
+            attributes[name] = getattr(record, name)
+        if record.fps is not None:
+            attributes["fps"] = record.fps
+        if record.anomalies is not None:
+            attributes["anomalies"] = np.asarray(record.anomalies, dtype=np.int64).reshape(-1, 2)
+        attributes["configuration"] = self.config.fingerprint
+        attributes["complete"] = True
+        self.finished = True
+
+
+def refuse_other(root: Path, there: StoreConfig, wanted: StoreConfig) -> None:
+    """Raise a UserError where `wanted` is not the configuration that the store at `root` was made with."""
+    different = wanted.differences(there)
+    if different:
+        raise UserError(
+            f"{root} holds features of another configuration, and features of two never mix "
+            f"(wanted, not there): {'; '.join(different)}. Use those settings, or another --out"
+        )

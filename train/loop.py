@@ -1,0 +1,113 @@
+"""One stage of training: batches of bags, Adam, and a look at the selection metric now and then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from ssrl.train.config import TrainConfig
+from ssrl.train.data import Bags, Features, draw
+from ssrl.train.losses import Losses, ssrl_losses
+from torch import Tensor
+
+from ssrl.network import SSRL, Output
+
+Weights = Mapping[str, Tensor]
+Measure = Callable[[SSRL], float | None]
+
+
+@dataclass
+class StageState:
+    """Where a stage stands: all that is needed to go on from here as if nothing had happened."""
+
+    step: int = 0
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    weights: Weights = field(default_factory=dict)
+    best_step: int = 0
+    best_value: float | None = None
+    best_weights: Weights = field(default_factory=dict)
+
+
+class StageTrainer:
+    """Trains one network on the bags of one store. The randomness of a step depends on seed, stage and step alone,
+    so that a run that was stopped and resumed ends where an undisturbed one does.
+    """
+
+    def __init__(self, network: SSRL, bags: Bags, config: TrainConfig, stage: int, device: torch.device) -> None:
+        self.network = network.to(device)
+        self.bags = bags
+        self.config = config
+        self.stage = stage
+        self.device = device
+        self.features = Features(bags.view, network.config.scales, device)
+        self.optimiser = torch.optim.Adam(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        largest = max(len(bags.abnormal), len(bags.normal))
+        self.half = min(config.videos_per_half, largest)
+
+    def run(
+        self,
+        state: StageState,
+        measure: Measure | None,
+        on_step: Callable[[int, Losses, float], None],
+        on_check: Callable[[StageState], None],
+    ) -> StageState:
+        """Train from `state` to the last step. `measure` gives the selection metric, or None: the last step wins."""
+        if state.step:
+            self.network.load_state_dict(dict(state.weights))
+            self.optimiser.load_state_dict(state.optimiser)
+        while state.step < self.config.steps:
+            began = time.perf_counter()
+            losses = self.step(state.step)
+            state.step += 1
+            on_step(state.step, losses, time.perf_counter() - began)
+            if state.step % self.config.check_every == 0 or state.step == self.config.steps:
+                self._check(state, measure)
+                on_check(state)
+        return state
+
+    def step(self, step: int) -> Losses:
+        """One batch of as many abnormal as normal videos."""
+        generator = np.random.default_rng([self.config.seed, 2, self.stage, step])
+        torch.manual_seed(int(generator.integers(2**31)))
+        abnormal = draw(self.bags.abnormal, self.half, generator)
+        normal = draw(self.bags.normal, self.half, generator)
+        self.network.train()
+        output = self.network(self.features.rows(np.concatenate([abnormal, normal])))
+        losses = ssrl_losses(
+            _part(output, slice(None, self.half)), _part(output, slice(self.half, None)), self.config.loss
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        losses.total.backward()
+        self.optimiser.step()
+        return losses
+
+    def _check(self, state: StageState, measure: Measure | None) -> None:
+        state.weights = _copied(self.network)
+        state.optimiser = self.optimiser.state_dict()
+        value = None if measure is None else measure(self.network.eval())
+        if value is None or state.best_value is None or value >= state.best_value:  # of equals, the later
+            state.best_value, state.best_step, state.best_weights = value, state.step, state.weights
+
+
+def video_auc(network: SSRL, bags: Bags, features: Features) -> float | None:
+    """Video-level AUC on the held-out videos: the highest segment score of a video against its label."""
+    if len(set(bags.held_out_labels)) < 2:
+        return None
+    with torch.inference_mode():
+        scores = [network(features.rows(np.array([row]))).scores.max().item() for row in bags.held_out]
+    return float(roc_auc_score(bags.held_out_labels, scores))
+
+
+def _part(output: Output, part: slice) -> Output:
+    return Output(output.scores[part], output.features[part], output.crop_scores[part])
+
+
+def _copied(network: SSRL) -> Weights:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

@@ -1,0 +1,247 @@
+"""Step-by-step training (Sect. 4.2): stage s starts from the best of stage s-1 and adds one scale.
+
+    stage 1  scale 1            random  ──▶ best
+    stage 2  scales 1, 2        best of stage 1 + a new branch  ──▶ best
+    stage 3  scales 1, 2, 3     best of stage 2 + a new branch  ──▶ ...
+
+A run is a folder: best.pt and last.pt (of the last finished stage), stage-N.pt, state.pt (to resume from), log.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from ssrl.store.reader import Store
+from ssrl.store.segments import segment_view
+from ssrl.train.config import TrainConfig
+from ssrl.train.data import Bags, statistics, training_bags
+from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, video_auc
+from ssrl.train.losses import Losses
+
+from ssrl.checkpoints import Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from ssrl.errors import UserError
+from ssrl.network import SSRL, ModelConfig
+
+BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
+
+
+class Watcher(Protocol):
+    """What is told while a run goes on."""
+
+    def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None: ...
+
+    def step_done(self, step: int, losses: Losses) -> None: ...
+
+    def stage_ends(self, result: StageResult) -> None: ...
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How one stage ended. Test AUCs are for the reader; they choose nothing unless `selection` is "test"."""
+
+    stage: int
+    scales: tuple[int, ...]
+    selection: str
+    selected_step: int
+    selection_value: float | None
+    last_step: int
+    selected_test_auc: float | None  # frame-level; None where the store has no frame labels
+    last_test_auc: float | None
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> StageResult:
+        return cls(**{**value, "scales": tuple(value["scales"])})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    stages: tuple[StageResult, ...]
+
+    @property
+    def best(self) -> Path:
+        return self.folder / BEST
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Everything a run needs. `test_auc` measures a network on the test videos, or is None."""
+
+    store: Store
+    folder: Path
+    config: TrainConfig
+    model: ModelConfig
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    test_auc: Measure | None = None
+
+    def run(self, watcher: Watcher, resume: bool = False) -> Run:
+        """Train all stages; with `resume`, go on where the run in `folder` stopped."""
+        done, state = self._earlier(resume)
+        self.store.check_scales(self.config.scales)
+        view = segment_view(self.store, self.config.num_segments)
+        held_out = self.config.val_fraction if self.config.select == "val" else 0.0
+        bags = training_bags(self.store, view, held_out, self.config.seed)
+        for stage, scales in enumerate(self.config.stage_scales, 1):
+            if stage <= len(done):
+                continue
+            network = self._network(stage, scales, bags)
+            done.append(self._stage(stage, network, bags, done, state, watcher))
+            state = StageState()
+        return Run(self.folder, tuple(done))
+
+    def _network(self, stage: int, scales: tuple[int, ...], bags: Bags) -> SSRL:
+        torch.manual_seed(self.config.seed * 1000 + stage)
+        network = SSRL(self.model.with_scales(scales))
+        if self.model.standardise:
+            for scale in scales:
+                mean, std = statistics(bags.view, scale, bags.training)
+                network.standardise[str(scale)].load_state_dict({"mean": mean, "std": std})
+        if stage > 1:
+            warm_start(network, load_checkpoint(self._stage_file(stage - 1)).weights)
+        return network
+
+    def _stage(
+        self, stage: int, network: SSRL, bags: Bags, done: list[StageResult], state: StageState, watcher: Watcher
+    ) -> StageResult:
+        trainer = StageTrainer(network, bags, self.config, stage, self.device)
+        watcher.stage_begins(stage, network.config.scales, state.step, self.config.steps)
+        began = time.monotonic()
+
+        def on_step(step: int, losses: Losses, seconds: float) -> None:
+            watcher.step_done(step, losses)
+            self._log({"stage": stage, "step": step, "seconds": round(seconds, 4), **losses.to_json()})
+
+        def on_check(state: StageState) -> None:
+            self._save_state(stage, done, state)
+            if state.best_value is not None:
+                self._log({"stage": stage, "step": state.step, self.config.select: state.best_value})
+
+        state = trainer.run(state, self._selection_measure(bags, trainer), on_step, on_check)
+        result = StageResult(
+            stage,
+            network.config.scales,
+            self.config.select,
+            state.best_step,
+            state.best_value,
+            state.step,
+            self._test_auc(network, state.best_weights),
+            self._test_auc(network, state.weights),
+            round(time.monotonic() - began, 2),
+        )
+        self._finish_stage(network.config, result, done, state)
+        watcher.stage_ends(result)
+        return result
+
+    def _selection_measure(self, bags: Bags, trainer: StageTrainer) -> Measure | None:
+        if self.config.select == "val":
+            return lambda network: video_auc(network, bags, trainer.features)
+        if self.config.select == "test":
+            if self.test_auc is None:
+                raise UserError("select test needs test videos with frame labels; use --select last or val")
+            return self.test_auc
+        return None
+
+    def _test_auc(self, network: SSRL, weights: Weights) -> float | None:
+        if self.test_auc is None:
+            return None
+        network.load_state_dict(dict(weights))
+        return self.test_auc(network.eval())
+
+    def _finish_stage(
+        self, model: ModelConfig, result: StageResult, done: list[StageResult], state: StageState
+    ) -> None:
+        results = [*done, result]
+        for name, weights, step in (
+            (LAST, state.weights, state.step),
+            (BEST, state.best_weights, state.best_step),
+            (self._stage_file(result.stage).name, state.best_weights, state.best_step),
+        ):
+            save_checkpoint(self.folder / name, self._checkpoint(model, weights, step, results))
+        self._save_state(result.stage + 1, results, StageState())
+        self._log(result.to_json())
+
+    def _checkpoint(self, model: ModelConfig, weights: Weights, step: int, results: list[StageResult]) -> Checkpoint:
+        store = {
+            "path": str(self.store.root.resolve()),
+            "fingerprint": self.store.config.fingerprint,
+            "config": self.store.config.to_json(),
+        }
+        training = {**self.config.to_json(), "stage": results[-1].stage, "step": step}
+        return Checkpoint(model, weights, store, training, {"stages": [result.to_json() for result in results]})
+
+    def _save_state(self, stage: int, done: list[StageResult], state: StageState) -> None:
+        save_tensors(
+            self.folder / STATE,
+            {
+                "config": self.config.to_json(),
+                "model": self.model.to_json(),
+                "store": self.store.config.fingerprint,
+                "stage": stage,
+                "done": [result.to_json() for result in done],
+                "state": vars(state),
+            },
+        )
+
+    def _earlier(self, resume: bool) -> tuple[list[StageResult], StageState]:
+        """The finished stages of the run in `folder`, and the state within the next one."""
+        path = self.folder / STATE
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return [], StageState()
+        if not resume:
+            raise UserError(f"{self.folder} holds a run already; go on with --resume, or name another with --out")
+        saved = load_tensors(path)
+        wanted = {
+            "config": self.config.to_json(),
+            "model": self.model.to_json(),
+            "store": self.store.config.fingerprint,
+        }
+        different = _differences(wanted, saved)
+        if different:
+            raise UserError(
+                f"the run in {self.folder} was started otherwise (wanted, not there): {'; '.join(different)}. "
+                f"Resume with its settings, or name another folder with --out"
+            )
+        return [StageResult.from_json(value) for value in saved["done"]], StageState(**saved["state"])
+
+    def _stage_file(self, stage: int) -> Path:
+        return self.folder / f"stage-{stage}.pt"
+
+    def _log(self, entry: Mapping[str, Any]) -> None:
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def warm_start(network: SSRL, weights: Weights) -> list[str]:
+    """Give `network` the weights of the stage before; returns the names of its new parameters.
+
+    Every weight of that stage must find its place: one that does not is an error, not a silent loss.
+    """
+    outcome = network.load_state_dict(dict(weights), strict=False)
+    if outcome.unexpected_keys:
+        raise UserError(f"the stage before has weights that this one has no place for: {outcome.unexpected_keys}")
+    return outcome.missing_keys
+
+
+def _differences(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """Names and values that differ between two nested configurations."""
+    found = []
+    for name, value in wanted.items():
+        other = there.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            found += [f"{name}.{inner}" for inner in _differences(value, other)]
+        elif value != other:
+            found.append(f"{name}: {value}, not {other}")
+    return found
