@@ -172,6 +172,9 @@ def _check(videos: Sequence[VideoScores], protocol: Protocol) -> None:
     check_protocol(protocol)
     if not videos:
         raise UserError("there are no videos to evaluate; the test split is empty")
+    unlabelled = [video.id for video in videos if video.label is None]
+    if unlabelled:
+        raise UserError(f"{len(unlabelled)} videos have no label, so nothing can be measured: {', '.join(unlabelled[:5])}")
     twice = sorted(name for name, count in Counter(video.id for video in videos).items() if count > 1)
     if twice:
         raise UserError(f"{len(twice)} ids stand for two videos: {', '.join(twice[:5])}; pass each video once")
@@ -186,7 +189,7 @@ def _undefined(
 ) -> dict[str, str]:
     """Metric → the reason why it is None (empty, for `per_class`)."""
     no_normal, no_abnormal = (f"there are no {kind} videos" for kind in LABELS.values())
-    num_abnormal = sum(video.label for video in videos)
+    num_abnormal = sum(video.label == 1 for video in videos)
     missing = "" if len(abnormal.labels) else "no abnormal video has frame labels" if num_abnormal else no_abnormal
     reasons: dict[str, str] = {}
     if every.one_kind:

@@ -31,7 +31,7 @@ class VideoScores:
     """One test video: what the network said of its snippets, and what the dataset says of its frames."""
 
     id: str
-    label: int  # 0 normal, 1 abnormal
+    label: int | None  # 0 normal, 1 abnormal; None: not known, so that it is scored but not evaluated
     category: str  # the class of the event, "" where the dataset has none
     num_frames: int
     fps: float | None
@@ -41,7 +41,7 @@ class VideoScores:
 
     def __post_init__(self) -> None:
         check_id(self.id)
-        if self.label not in LABELS:
+        if self.label is not None and self.label not in LABELS:
             raise UserError(f"video {self.id!r} has the label {self.label!r}; allowed are 0 (normal) and 1 (abnormal)")
         if self.num_frames < 1 or self.frames_per_snippet < 1:
             raise UserError(

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ssrl.datasets.video import LABELS
+from ssrl.datasets.video import kind_of
 from ssrl.errors import UserError
 from ssrl.evaluate import svg
 from ssrl.evaluate.metrics import THRESHOLD, Curve, Evaluation
@@ -46,21 +46,40 @@ def write_report(
     id; they lie in `folder` already, and the page refers to them by their place in it. Raises UserError for
     pictures that do not, or that belong to no video.
     """
-    pictures = _picture_links(folder, videos, overlays or {})
     write_json(folder / "metrics.json", evaluation.to_json())
+    measured = [
+        _opening(evaluation, title, facts),
+        _warnings(evaluation),
+        _metrics(evaluation),
+        _curves(evaluation),
+        _classes(evaluation),
+    ]
+    return _write_page(folder, title, measured, videos, overlays)
+
+
+def write_scores(
+    folder: Path,
+    videos: Sequence[VideoScores],
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    overlays: Mapping[str, Sequence[Path]] | None = None,
+) -> Path:
+    """As `write_report`, for videos without labels: their scores and pictures alone."""
+    return _write_page(folder, title, [f"<h1>{escape(title)}</h1>", _facts(facts)], videos, overlays)
+
+
+def _write_page(
+    folder: Path,
+    title: str,
+    opening: list[str],
+    videos: Sequence[VideoScores],
+    overlays: Mapping[str, Sequence[Path]] | None,
+) -> Path:
+    pictures = _picture_links(folder, videos, overlays or {})
     for video in videos:
         write_text(folder / _scores_path(video), scores_csv(video))
-    body = "\n".join(
-        [
-            _opening(evaluation, title, facts),
-            _warnings(evaluation),
-            _metrics(evaluation),
-            _curves(evaluation),
-            _classes(evaluation),
-            _videos(videos, pictures),
-        ]
-    )
-    write_text(folder / "index.html", page(title, body))
+    write_text(folder / "index.html", page(title, "\n".join([*opening, _videos(videos, pictures)])))
     return folder / "index.html"
 
 
@@ -103,14 +122,18 @@ def _percent(value: float | None) -> str:
 def _opening(evaluation: Evaluation, title: str, facts: Mapping[str, str]) -> str:
     name, value, meaning = _headline(evaluation)
     number = "–" if value is None else f"{100 * value:.2f}<small>%</small>"
-    lines = "".join(f"<div><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>" for key, text in facts.items())
     return (
         f"<h1>{escape(title)}</h1>\n"
         f'<section class="card headline"><div><div class="number">{number}</div>'
         f'<div class="name">{name}</div></div>'
         f'<div><p>{meaning}</p><p class="soft">{_counts(evaluation)}</p></div></section>\n'
-        f'<dl class="facts">{lines}</dl>'
+        f"{_facts(facts)}"
     )
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    lines = "".join(f"<div><dt>{escape(key)}</dt><dd>{escape(text)}</dd></div>" for key, text in facts.items())
+    return f'<dl class="facts">{lines}</dl>'
 
 
 def _headline(evaluation: Evaluation) -> tuple[str, float | None, str]:
@@ -246,7 +269,7 @@ def _meter(value: float | None) -> str:
 
 
 def _videos(videos: Sequence[VideoScores], pictures: Mapping[str, list[str]]) -> str:
-    ranked = sorted(videos, key=lambda video: (-video.label, _natural(video.id)))
+    ranked = sorted(videos, key=_rank)
     rows = "\n".join(_video(video, pictures.get(video.id, [])) for video in ranked)
     merged = any(video.num_snippets > svg.MAX_STEPS for video in videos)
     long_videos = "<span>long videos: lowest and highest score of neighbouring snippets</span>" if merged else ""
@@ -265,15 +288,20 @@ def _videos(videos: Sequence[VideoScores], pictures: Mapping[str, list[str]]) ->
     )
 
 
+def _rank(video: VideoScores) -> tuple:
+    """Abnormal videos first, by id; videos without a label by their highest score."""
+    return -(video.label or 0), -video.highest_score if video.label is None else 0, _natural(video.id)
+
+
 def _natural(video_id: str) -> list[tuple[int, str]]:
     """A key that puts `a2` before `a10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", video_id)]
 
 
 def _video(video: VideoScores, pictures: Sequence[str]) -> str:
-    kind = LABELS[video.label]
+    kind = kind_of(video.label)
     shown_kind = f"{kind}, {video.category}" if video.label and video.category else kind
-    unlabelled = "" if video.has_frame_labels else ", no frame labels"
+    unlabelled = "" if video.has_frame_labels or video.label is None else ", no frame labels"
     alarmed = np.mean(frame_arrays(video)[0] >= THRESHOLD) if video.has_frame_labels else None
     share = "" if alarmed is None else f" · {100 * alarmed:.1f} % of frames at {THRESHOLD:g} or more"
     images = "".join(

@@ -3,8 +3,8 @@
     worker: reader ── frames ── resize ──▶ slot (L, H, W, 3) in shared memory     main: ──▶ tiles ──▶ encoder
             ◀───────────────── slot is free again ─────────────────────────────────────────────┘
 
-A decoder that hangs or crashes takes its worker along, not the run: the worker is killed and a new one tries the
-video with PyAV. Slots bound the memory; a reader lives for one video. The worker is spawned, never forked, and opens
+A decoder that hangs or crashes takes its worker along, not the run: the worker is killed, and the caller may begin the
+video anew. Slots bound the memory; a reader lives for one video. The worker is spawned, never forked, and opens
 readers itself, since decoders do not survive a fork.
 """
 
@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ssrl.extract.readers import open_reader
-from ssrl.extract.snippets import fill_snippets
 
 from ssrl.errors import UserError
+from ssrl.extract.readers import AUTO, DecoderStopped, open_reader
+from ssrl.extract.snippets import fill_snippets
 from ssrl.geometry import Geometry
 
 NUM_SLOTS = 3  # snippets decoded ahead
 TIME_LIMIT_SECONDS = 120.0  # for one snippet
-FALLBACK_BACKEND = "pyav"
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Decoded:
     substituted_frames: int
 
 
-class DecoderLost(Exception):
-    """The worker hung or died: nothing can be said of the video but that."""
+class DecoderLost(UserError):
+    """The decoder hung, died, or cannot be trusted with this video. What it gave so far must be dropped."""
 
 
 class Decoder:
@@ -62,31 +61,17 @@ class Decoder:
     def __exit__(self, *error: object) -> None:
         self._kill()
 
-    def snippets(self, path: Path) -> Iterator[np.ndarray]:
+    def snippets(self, path: Path, backend: str = AUTO) -> Iterator[np.ndarray]:
         """The snippets (L, H, W, 3) uint8 of a video, in order. Each is valid until the next one is asked for.
 
-        Raises a UserError for what cannot be read. A video that hangs or kills its decoder is begun anew with PyAV,
-        and what was yielded before is not yielded twice.
+        Raises a UserError for what cannot be read, and DecoderLost where another attempt may do better.
         """
-        given = 0
-        for backend in ("auto", FALLBACK_BACKEND):
-            try:
-                for index, snippet in enumerate(self._attempt(path, backend)):
-                    if index >= given:
-                        given += 1
-                        yield snippet
-                return
-            except DecoderLost as lost:
-                reason = str(lost)
-        raise UserError(f"{path}: {reason}, with PyAV too; re-encode the video, or leave it out")
-
-    def _attempt(self, path: Path, backend: str) -> Iterator[np.ndarray]:
         self._start()
         done = False
         try:
             self._connection.send((path, backend))
             while True:
-                kind, value = self._receive()
+                kind, value = self._receive(path)
                 if kind == "snippet":
                     yield self._slots[value]
                     self._connection.send(value)
@@ -95,19 +80,21 @@ class Decoder:
                     return
                 else:
                     done = True
-                    raise UserError(value)
+                    raise DecoderLost(value) if kind == "lost" else UserError(value)
         finally:
             if not done:  # the worker is in the middle of this video
                 self._kill()
 
-    def _receive(self) -> tuple[str, Any]:
+    def _receive(self, path: Path) -> tuple[str, Any]:
         try:
             if self._connection.poll(self.time_limit_seconds):
                 return self._connection.recv()
         except (EOFError, ConnectionResetError) as error:
             self._process.join()
-            raise DecoderLost(f"the decoder crashed (exit code {self._process.exitcode})") from error
-        raise DecoderLost(f"the decoder gave nothing for {self.time_limit_seconds:.0f} seconds")
+            crash = f"its decoder crashed (exit code {self._process.exitcode})"
+            raise DecoderLost(f"{path}: {crash}; re-encode the video, or leave it out") from error
+        silence = f"its decoder gave nothing for {self.time_limit_seconds:g} seconds"
+        raise DecoderLost(f"{path}: {silence}; re-encode the video, or leave it out")
 
     def _start(self) -> None:
         if self._process is not None and self._process.is_alive():
@@ -126,7 +113,9 @@ class Decoder:
 
 
 def _work(connection: Connection, memory: Any, geometry: Geometry) -> None:
-    """The worker: takes (path, backend), answers ("snippet", slot)..., then ("end", Decoded) or ("error", text)."""
+    """The worker: takes (path, backend), answers ("snippet", slot)..., then how it ended:
+    ("end", Decoded), ("error", text) for what cannot be read, ("lost", text) where another decoder may do better.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
     import torch
 
@@ -161,6 +150,8 @@ def _decode(
                 connection.send(("snippet", free.pop(0)))
                 given_out += 1
             return "end", Decoded(num_frames, reader.fps, reader.substituted_frames)
+    except DecoderStopped as error:
+        return "lost", str(error)
     except UserError as error:
         return "error", str(error)
     finally:

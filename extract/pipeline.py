@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from ssrl.extract.decoding import Decoded, Decoder
-from ssrl.extract.encoders import NORMALISATION, Encoder
-from ssrl.extract.runtime import TorchRuntime
-from ssrl.extract.snippets import tile
-from ssrl.store.layout import StoreConfig, VideoRecord
-from ssrl.store.writer import StoreWriter
 
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
+from ssrl.extract.decoding import Decoded, Decoder, DecoderLost
+from ssrl.extract.encoders import NORMALISATION, Encoder
+from ssrl.extract.readers import AUTO
+from ssrl.extract.runtime import TorchRuntime
+from ssrl.extract.snippets import tile
 from ssrl.geometry import Geometry
+from ssrl.store.layout import StoreConfig, VideoRecord
+from ssrl.store.writer import StoreWriter
 
 
 class Watcher(Protocol):
@@ -70,7 +71,9 @@ def store_config(
     )
 
 
-def extract(dataset: Dataset, writer: StoreWriter, runtime: TorchRuntime, watcher: Watcher) -> Summary:
+def extract(
+    dataset: Dataset, writer: StoreWriter, runtime: TorchRuntime, watcher: Watcher, backend: str = AUTO
+) -> Summary:
     """Encode every video of `dataset` that the store does not have yet."""
     began = time.monotonic()
     summary = Summary(kept=[video.id for video in dataset.videos if writer.has(video.id)])
@@ -79,17 +82,26 @@ def extract(dataset: Dataset, writer: StoreWriter, runtime: TorchRuntime, watche
     watcher.run_begins(len(todo), len(kept))
     with Decoder(writer.config.geometry) as decoder:
         for video in todo:
-            _extract_or_report(video, writer, runtime, decoder, watcher, summary)
+            _extract_or_report(video, backend, writer, runtime, decoder, watcher, summary)
     summary.seconds = time.monotonic() - began
     return summary
 
 
 def _extract_or_report(
-    video: Video, writer: StoreWriter, runtime: TorchRuntime, decoder: Decoder, watcher: Watcher, summary: Summary
+    video: Video,
+    backend: str,
+    writer: StoreWriter,
+    runtime: TorchRuntime,
+    decoder: Decoder,
+    watcher: Watcher,
+    summary: Summary,
 ) -> None:
     began = time.monotonic()
     try:
-        record = _extract_video(video, writer, runtime, decoder, watcher)
+        try:
+            record = _extract_video(video, backend if video.path.is_file() else AUTO, writer, runtime, decoder, watcher)
+        except DecoderLost:  # once more, from its start
+            record = _extract_video(video, AUTO, writer, runtime, decoder, watcher)
     except UserError as error:
         summary.failed[video.id] = str(error)
         watcher.video_failed(video.id, str(error))
@@ -110,10 +122,10 @@ def _extract_or_report(
 
 
 def _extract_video(
-    video: Video, writer: StoreWriter, runtime: TorchRuntime, decoder: Decoder, watcher: Watcher
+    video: Video, backend: str, writer: StoreWriter, runtime: TorchRuntime, decoder: Decoder, watcher: Watcher
 ) -> VideoRecord:
     with writer.video(video.id) as file:
-        for num_snippets, snippet in enumerate(decoder.snippets(video.path), 1):
+        for num_snippets, snippet in enumerate(decoder.snippets(video.path, backend), 1):
             file.append(encode_snippet(snippet, writer.config, runtime))
             watcher.snippet_done(video.id, num_snippets)
         assert decoder.last is not None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from ssrl.extract.encoders import MEAN, STD, Encoder
 from torch import Tensor
 
 from ssrl.devices import choose_device
 from ssrl.errors import UserError
+from ssrl.extract.encoders import MEAN, STD, Encoder
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 BATCH_PIXELS = 480 * 840 * 16  # of all frames of all cubes of a batch: one whole snippet of the paper

@@ -160,10 +160,15 @@ class SSRL(nn.Module):
         assert total is not None
         return total
 
+    @property
+    def has_attention(self) -> bool:
+        """Whether there is attention over patches to look at."""
+        return self.config.psr is not None and self.config.psr.non_local and bool(self.config.patch_scales)
+
     def attention(self, scale: int, x: Tensor) -> Tensor:
         """The attention map M of a scale's PSR (Sect. 4.5): (B, T, N, D) → (B, T, N, N)."""
         network = self._psr_of(scale)
-        if network is None or not network.config.non_local:
+        if network is None or not self.has_attention:
             raise UserError("this network was trained without attention over patches, so it cannot say where")
         B, T, N, D = x.shape
         standardised = self._standardised(scale, {scale: x})

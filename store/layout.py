@@ -93,7 +93,7 @@ class VideoRecord:
 
     id: str
     num_frames: int
-    label: int
+    label: int | None  # None: not known
     split: Split
     category: str = ""
     fps: float | None = None

@@ -39,7 +39,7 @@ class Store:
         return VideoRecord(
             id=str(attributes["id"]),
             num_frames=int(attributes["num_frames"]),
-            label=int(attributes["label"]),
+            label=int(attributes["label"]) if "label" in attributes else None,
             split=attributes["split"],
             category=str(attributes["category"]),
             fps=float(attributes["fps"]) if "fps" in attributes else None,

@@ -103,10 +103,11 @@ class VideoWriter:
             if written != wanted:
                 raise ValueError(f"{record.id}: {written} snippets, but {record.num_frames} frames make {wanted}")
         attributes = self._file.attrs
-        for name in ("id", "num_frames", "label", "split", "category", "source", "source_bytes", "substituted_frames"):
+        for name in ("id", "num_frames", "split", "category", "source", "source_bytes", "substituted_frames"):
             attributes[name] = getattr(record, name)
-        if record.fps is not None:
-            attributes["fps"] = record.fps
+        for name in ("label", "fps"):
+            if getattr(record, name) is not None:
+                attributes[name] = getattr(record, name)
         if record.anomalies is not None:
             attributes["anomalies"] = np.asarray(record.anomalies, dtype=np.int64).reshape(-1, 2)
         attributes["configuration"] = self.config.fingerprint

@@ -168,6 +168,17 @@ def damage(path: Path, packets: Iterable[int], *, skip: int = 0, fill: int | Non
     return path
 
 
+def cut_head(path: Path, shortened: Path, packets: int) -> Path:
+    """Copy a video without its first packets, as where a recording starts between two key frames."""
+    with av.open(str(path)) as source, av.open(str(shortened), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for index, packet in enumerate(source.demux(source.streams.video[0])):
+            if packet.size and index >= packets:
+                packet.stream = stream
+                target.mux(packet)
+    return shortened
+
+
 def drop_index(path: Path) -> Path:
     """Rename an AVI file's index chunk, as where a recorder was switched off: readers must scan."""
     content = path.read_bytes()

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssrl.extract.encoders.weights import Weights, file_weights, refusing_damage
 from torch import nn
 
 from ssrl.errors import UserError
+from ssrl.extract.encoders.weights import Weights, file_weights, refusing_damage
 
 NORMALISATION = "(x / 255 - 0.45) / 0.225"
 MEAN, STD = 0.45, 0.225

@@ -9,8 +9,9 @@ import hashlib
 from pathlib import Path
 
 import torch
-from ssrl.extract.encoders.weights import Weights, fetched, file_weights, random_seed, refusing_damage
 from torch import Tensor, nn
+
+from ssrl.extract.encoders.weights import Weights, fetched, file_weights, random_seed, refusing_damage
 
 FEATURE_DIM = 2048
 KINETICS400_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/I3D_8x8_R50.pyth"

@@ -16,15 +16,13 @@ class OpenPackets:
                                     ^ a hole before frame 5
 
     A packet whose decoding raised an error is a hole. One that vanished without an error is a hole as well, but only
-    where the stream's times are sure to be those of its frames: not with codecs that hide pictures, not in interlaced
-    video (two packets may make one frame), not where a container such as AVI gives the times of decoding, and not as
-    long as the decoder may be holding the frame back.
+    where the stream's times are those of its frames: not with codecs that hide pictures, not in interlaced video (two
+    packets may make one frame), and not as long as the decoder may be holding the frame back (some containers, such as
+    AVI, give the times of decoding, and frames seem to come out of order).
     """
 
     def __init__(self, codec: str) -> None:
         self._times_fit = codec not in HIDING_CODECS
-        self._reordered = False
-        self._latest: int | None = None
         self._in_flight = 0  # packets sent that are neither frames nor holes yet
         self._open: list[int] = []  # presentation times, smallest first
         self._failed: set[int] = set()
@@ -36,8 +34,6 @@ class OpenPackets:
         if time is None:
             self._times_fit = False
             return
-        self._reordered |= self._latest is not None and time < self._latest
-        self._latest = time if self._latest is None else max(time, self._latest)
         heapq.heappush(self._open, time)
 
     def fail(self, time: int | None) -> None:
@@ -51,21 +47,20 @@ class OpenPackets:
         """The number of holes between the frame before and this one; the decoder holds back `reorder_depth` frames."""
         self._in_flight -= 1
         self._times_fit &= frame.pts in self._open and not frame.interlaced_frame
-        count_all = self._times_fit and (self._reordered or reorder_depth == 0)
-        return self._close_before(frame.pts, count_all, reorder_depth)
+        return self._close_before(frame.pts, reorder_depth)
 
     def holes_at_end(self) -> int:
         """The number of holes after the last frame."""
-        return self._close_before(None, self._times_fit, 0)
+        return self._close_before(None, 0)
 
-    def _close_before(self, time: int | None, count_all: bool, held_back: int) -> int:
+    def _close_before(self, time: int | None, held_back: int) -> int:
         holes, self._failed_without_time = self._failed_without_time, 0
         self._in_flight -= holes
         while self._open and (time is None or self._open[0] <= time):
             oldest = heapq.heappop(self._open)
             if oldest == time:
                 break
-            if oldest in self._failed or (count_all and self._in_flight > held_back):
+            if oldest in self._failed or (self._times_fit and self._in_flight > held_back):
                 self._failed.discard(oldest)
                 self._in_flight -= 1
                 holes += 1

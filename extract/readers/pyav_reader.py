@@ -9,7 +9,6 @@ from typing import Any
 
 import av
 import numpy as np
-from av.codec.context import Flags
 from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
@@ -36,7 +35,6 @@ class PyAVReader:
         self._container = _open(self.path)
         self._stream: Any = self._video_stream()
         self._stream.codec_context.thread_count = 1  # errors are reported with their own packet; workers share the CPU
-        self._stream.codec_context.flags |= Flags.output_corrupt  # a damaged frame keeps its place
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.fps: float | None = float(rate) if rate else None
         self.declared_frames: int | None = self._stream.frames or None
@@ -92,7 +90,8 @@ class PyAVReader:
             try:
                 decoded = [reformatter.reformat(frame, format="rgb24") for frame in self._stream.decode(packet)]
             except FFmpegError:
-                packets.fail(time)
+                if packet:
+                    packets.fail(time)
                 continue
             for frame in decoded:
                 holes = packets.holes_before(frame, decoder.reorder_depth if packet else 0)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ssrl.store.layout import VideoRecord
 
 
+DECODERS = ("auto", "pyav", "decord")  # of video files; folders of frames need none
+
+
 @click.command(context_settings=HELP)
 @click.option("--dataset", required=True, type=click.Choice(DATASET_NAMES), help="Which layout the videos are in.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the dataset lies.  [default: data/NAME]")
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--weights", help="embedded, kinetics400, random:SEED, or a file.  [default: the encoder's own]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16.")
+@click.option("--decoder", default="auto", type=click.Choice(DECODERS), show_default=True, help="auto is pyav.")
 @click.option("--scales", default="1,2,3,4", show_default=True, callback=parse_scales, help="Which patch grids.")
 @click.option("--size", default="480x840", show_default=True, callback=parse_size, help="Height x width in pixels.")
 @click.option("--dtype", default="float16", show_default=True, help="Of the features on disk: float16 or float32.")
@@ -42,6 +46,7 @@ def main(
     weights: str | None,
     device: str,
     precision: str,
+    decoder: str,
     scales: tuple[int, ...],
     size: tuple[int, int],
     dtype: str,
@@ -67,7 +72,7 @@ def main(
     config = store_config(dataset, loaded, runtime, Geometry.with_paper_grids(*size), scales, dtype)
     writer = StoreWriter(out or Path("features") / dataset, config)
     with ExtractionProgress() as progress:
-        summary = extract(found, writer, runtime, progress)
+        summary = extract(found, writer, runtime, progress, decoder)
     _report(summary, writer.root, len(found.missing))
 
 

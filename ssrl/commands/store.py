@@ -26,7 +26,7 @@ def main() -> None:
 @command_errors
 def info(store: Path) -> None:
     """What made the features, and which videos there are."""
-    from ssrl.datasets.video import LABELS
+    from ssrl.datasets.video import kind_of
     from ssrl.store.reader import Store
 
     opened = Store(store)
@@ -38,7 +38,7 @@ def info(store: Path) -> None:
         substituted = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
         labels = "" if record.anomalies is None else f", {sum(b - a for a, b in record.anomalies)} anomalous"
         results.print(
-            f"  {record.id}  {record.split}, {LABELS[record.label]}, {record.num_frames} frames{labels}{substituted}",
+            f"  {record.id}  {record.split}, {kind_of(record.label)}, {record.num_frames} frames{labels}{substituted}",
             markup=False,
         )
 

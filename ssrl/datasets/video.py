@@ -14,6 +14,7 @@ from ssrl.errors import UserError
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LABELS = {0: "normal", 1: "abnormal"}
+UNLABELLED = "unlabelled"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Video:
 
     id: str  # unique in its dataset; may hold "/" (a path below the root without its suffix)
     path: Path  # a video file, or a folder of frames
-    label: int  # 0 normal, 1 abnormal
+    label: int | None  # 0 normal, 1 abnormal; None: not known, a video that is only to be scored
     split: Split
     category: str = ""  # the class of the event, as the dataset names it
     num_frames: int | None = None  # where the annotations state it
@@ -30,7 +31,7 @@ class Video:
 
     def __post_init__(self) -> None:
         check_id(self.id)
-        if self.label not in LABELS:
+        if self.label is not None and self.label not in LABELS:
             raise UserError(f"video {self.id!r} has the label {self.label!r}; allowed are 0 (normal) and 1 (abnormal)")
         if self.split not in SPLITS:
             raise UserError(f"video {self.id!r} is in the split {self.split!r}; allowed are train and test")
@@ -41,6 +42,11 @@ class Video:
                     f"{self.num_frames if self.num_frames is not None else 'known'} frames (counted from 1); "
                     f"correct its row in the frame labels"
                 )
+
+
+def kind_of(label: int | None) -> str:
+    """The label in words."""
+    return UNLABELLED if label is None else LABELS[label]
 
 
 def check_id(video_id: str) -> None:
@@ -89,6 +95,6 @@ class Dataset:
         object.__setattr__(self, "videos", tuple(sorted(self.videos, key=lambda video: video.id)))
 
     def __str__(self) -> str:
-        counts = Counter((video.split, LABELS[video.label]) for video in self.videos)
+        counts = Counter((video.split, kind_of(video.label)) for video in self.videos)
         parts = [f"{counts[split, kind]} {kind} {split}" for split in SPLITS for kind in LABELS.values()]
         return f"{self.name}: {len(self.videos)} videos ({', '.join(parts)})"

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 NEAREST_DEPTH = 0.8  # metres; what is nearer is drawn at this depth
-SUPERSAMPLING = 3  # canvas pixels for a frame pixel, each way
+SUPERSAMPLING = 2  # canvas pixels for a frame pixel, each way
 
 Point = tuple[float, float, float]  # X, Y, Z in metres
 Colour = tuple[int, int, int]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from ssrl.datasets.video import Split
 from ssrl.errors import UserError
+
+if TYPE_CHECKING:  # NumPy would slow down `ssrl-synth --help`
+    from ssrl.datasets.video import Split
 
 FORMAT_VERSION = 1  # raise it when the same configuration gives other pictures
 SMALLEST_SIDE, LARGEST_SIDE = 96, 2160  # pixels

@@ -117,8 +117,10 @@ def smooth_texture(rng: np.random.Generator, octaves: int = 5) -> np.ndarray:
 
 
 def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray, per_metre: float) -> np.ndarray:
-    u, v = (x * per_metre).astype(np.int32) % TEXTURE_SIZE, (y * per_metre).astype(np.int32) % TEXTURE_SIZE
-    return texture[v, u]
+    """The texture at (x, y) metres, mirrored at its edges so that it goes on without a seam."""
+    u, v = (np.floor(at * per_metre).astype(np.int32) + 97 for at in (x, y))
+    last = TEXTURE_SIZE - 1
+    return texture[last - np.abs(v % (2 * last) - last), last - np.abs(u % (2 * last) - last)]
 
 
 def paint_ground(camera: Camera, place: Place, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,42 @@
+# Every target makes .venv first where it is not there. On a machine with a GPU nothing changes: PyTorch finds it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+PYTHON ?= python3
+
+DATASET ?= shanghaitech
+DATA ?= data/$(DATASET)
+ENCODER ?= micro3d
+ARGS ?=
+
+.PHONY: setup demo test check bench features clean
+
+setup: $(STAMP)
+
+$(STAMP): setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## video in, scores and a report out, on a synthetic set
+	$(BIN)/python -m ssrl.commands.demo --out demo $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/types && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/types .
+	MYPYPATH=build/types $(BIN)/mypy -p ssrl
+	$(BIN)/python -m pytest tests/test_imports.py
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.extraction $(ARGS)
+
+features: $(STAMP)  ## make features DATASET=shanghaitech [DATA=dir] [ENCODER=i3d_r50]
+	$(BIN)/ssrl-extract --dataset $(DATASET) --root $(DATA) --encoder $(ENCODER) --out features/$(DATASET) $(ARGS)
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info

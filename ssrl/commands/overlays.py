@@ -1,0 +1,71 @@
+"""Pictures of where: the attention of a video's most suspicious snippets over their frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ssrl.console import warn
+from ssrl.errors import UserError
+from ssrl.evaluate.heatmaps import overlay
+from ssrl.evaluate.protocol import VideoScores
+from ssrl.evaluate.scoring import snippet_masks, top_snippets
+from ssrl.extract.readers import open_reader
+from ssrl.extract.snippets import resize
+from ssrl.files import replacing
+from ssrl.network import SSRL
+from ssrl.store.reader import Store
+
+PICTURES_PER_VIDEO = 3
+JPEG_QUALITY = 88
+
+
+def write_overlays(folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores]) -> dict[str, list[Path]]:
+    """Pictures by video id, written below `folder`/where. A video that is no longer there gets none, and a warning."""
+    pictures = {}
+    for video in videos:
+        try:
+            pictures[video.id] = _of_video(folder / "where", network, store, video)
+        except UserError as error:
+            warn(f"no picture of {video.id}: {error}")
+    return pictures
+
+
+def _of_video(folder: Path, network: SSRL, store: Store, video: VideoScores) -> list[Path]:
+    geometry = store.config.geometry
+    snippets = top_snippets(video.scores, PICTURES_PER_VIDEO)
+    scales = network.config.scales
+    features = {
+        scale: np.concatenate([store.features(video.id, scale, i, i + 1) for i in snippets]) for scale in scales
+    }
+    grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
+    masks = snippet_masks(network, features, grids, geometry.height, geometry.width)
+    middles = [sum(geometry.frame_span(snippet, video.num_frames)) // 2 for snippet in snippets]
+    frames = _frames(Path(store.record(video.id).source), middles)
+    written = []
+    for frame_index, snippet, mask in zip(middles, snippets, masks, strict=True):
+        if frame_index not in frames:
+            continue
+        frame = resize(frames[frame_index], geometry.height, geometry.width)
+        score = float(video.scores[snippet])
+        picture = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
+        path = folder / f"{video.id}-{frame_index:06d}.jpg"
+        with replacing(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY)
+        written.append(path)
+    return written
+
+
+def _frames(source: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+    """The frames of these indices, by reading in order up to the last one."""
+    found = {}
+    with open_reader(source) as reader:
+        for index, frame in enumerate(reader.frames()):
+            if index in wanted:
+                found[index] = frame
+            if index >= max(wanted):
+                break
+    return found
