@@ -19,7 +19,7 @@ import numpy as np
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
 from ssrl.extract.decoding import Decoded, Decoder, DecoderLost
-from ssrl.extract.encoders import NORMALISATION, Encoder
+from ssrl.extract.encoders import Encoder
 from ssrl.extract.readers import AUTO
 from ssrl.extract.runtime import TorchRuntime
 from ssrl.extract.snippets import tile
@@ -65,7 +65,7 @@ def store_config(
         feature_dim=encoder.feature_dim,
         geometry=geometry,
         scales=scales,
-        normalisation=NORMALISATION,
+        normalisation=encoder.normalisation,
         precision=runtime.precision,
         dtype=dtype,
     )
@@ -102,17 +102,15 @@ def _extract_or_report(
             record = _extract_video(video, backend if video.path.is_file() else AUTO, writer, runtime, decoder, watcher)
         except DecoderLost:  # once more, from its start
             record = _extract_video(video, AUTO, writer, runtime, decoder, watcher)
-    except UserError as error:
-        summary.failed[video.id] = str(error)
-        watcher.video_failed(video.id, str(error))
-        return
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+    except (UserError, OSError) as error:
+        if _is_disk_full(error):
             raise UserError(
                 f"the disk is full: {video.id} could not be written to {writer.root}. The videos before it are "
                 f"kept; free some space and give the same command again"
             ) from error
-        raise
+        summary.failed[video.id] = str(error)
+        watcher.video_failed(video.id, str(error))
+        return
     summary.done.append(video.id)
     summary.num_frames += record.num_frames
     summary.num_snippets += writer.config.geometry.num_snippets(record.num_frames)
@@ -136,7 +134,8 @@ def _extract_video(
 
 def encode_snippet(snippet: np.ndarray, config: StoreConfig, runtime: TorchRuntime) -> dict[int, np.ndarray]:
     """(L, H, W, 3) uint8 → one array (1, N_r, D) float32 a scale."""
-    return {scale: runtime.encode(tile(snippet, config.geometry.grid(scale)))[None] for scale in config.scales}
+    prepared = runtime.prepare(snippet)
+    return {scale: runtime.encode(tile(prepared, config.geometry.grid(scale)))[None] for scale in config.scales}
 
 
 def _record(video: Video, decoded: Decoded) -> VideoRecord:
@@ -159,6 +158,15 @@ def _record(video: Video, decoded: Decoded) -> VideoRecord:
         substituted_frames=decoded.substituted_frames,
         anomalies=checked.anomalies,
     )
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """HDF5 reports it in words, often after closing the file has failed as well."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return any(isinstance(e, OSError) and (e.errno in full or "No space left" in str(e)) for e in causes)
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Running an encoder on a device: uint8 patch cubes in, float32 features out."""
+"""Running an encoder on a device: uint8 snippets and their patch cubes in, float32 features out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssrl.devices import choose_device
 from ssrl.errors import UserError
-from ssrl.extract.encoders import MEAN, STD, Encoder
+from ssrl.extract.encoders import Encoder
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 BATCH_PIXELS = 480 * 840 * 16  # of all frames of all cubes of a batch: one whole snippet of the paper
@@ -27,17 +27,15 @@ class TorchRuntime:
     def __str__(self) -> str:
         return f"{self.encoder.name} on {self.device.type} in {self.precision}"
 
-    @torch.inference_mode()
-    def encode(self, cubes: np.ndarray) -> np.ndarray:
-        """(B, L, h, w, 3) uint8 → (B, D) float32, in batches of bounded size."""
-        size = max(1, BATCH_PIXELS // int(np.prod(cubes.shape[1:4])))
-        parts = [self._encode_batch(torch.from_numpy(cubes[i : i + size])) for i in range(0, len(cubes), size)]
-        return torch.cat(parts).numpy()
+    def prepare(self, snippet: np.ndarray) -> Tensor:
+        """(L, H, W, 3) uint8 → what the encoder wants, (K, L, H, W), on the device."""
+        return self.encoder.prepare(torch.from_numpy(snippet).to(self.device)).to(self._dtype)
 
-    def _encode_batch(self, cubes: Tensor) -> Tensor:
-        pixels = cubes.to(self.device).permute(0, 4, 1, 2, 3)  # (B, 3, L, h, w), channels last
-        normalised = pixels.to(torch.float32).sub_(MEAN * 255).div_(STD * 255)
-        return self._network(normalised.to(self._dtype)).float().cpu()
+    @torch.inference_mode()
+    def encode(self, cubes: Tensor) -> np.ndarray:
+        """Prepared patch cubes (B, K, L, h, w) → (B, D) float32, in batches of bounded size."""
+        size = max(1, BATCH_PIXELS // (cubes.shape[2] * cubes.shape[3] * cubes.shape[4]))
+        return torch.cat([self._network(batch).float().cpu() for batch in cubes.split(size)]).numpy()
 
 
 def _precision(name: str, device: torch.device) -> str:

@@ -1,8 +1,7 @@
 """Frames → snippets → patch cubes (Sect. 3.1).
 
-    frames (h, w, 3) ── resize ──▶ (H, W, 3) ── 16 at a time ──▶ snippet (L, H, W, 3) ── tile ──▶ (N_r, L, h_r, w_r, 3)
-
-All of it in uint8: the encoder's runtime turns pixels into numbers.
+    frames (h, w, 3) ── resize ──▶ (H, W, 3) ── 16 at a time ──▶ snippet (L, H, W, 3) uint8
+      ── the encoder's `prepare` ──▶ (K, L, H, W) ── tile ──▶ patch cubes (N_r, K, L, h_r, w_r)
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from ssrl.geometry import Geometry, Grid
@@ -44,9 +44,8 @@ def fill_snippets(frames: Iterator[np.ndarray], geometry: Geometry, slots: Itera
         yield filled
 
 
-def tile(snippet: np.ndarray, grid: Grid) -> np.ndarray:
-    """(L, H, W, 3) → (N_r, L, h_r, w_r, 3), row-major, each pixel in one patch cube."""
-    L, H, W, channels = snippet.shape
-    cells = snippet.reshape(L, grid.rows, grid.window_height, grid.cols, grid.window_width, channels)
-    cubes = cells.transpose(1, 3, 0, 2, 4, 5)  # (rows, cols, L, h_r, w_r, 3)
-    return cubes.reshape(grid.num_patches, L, grid.window_height, grid.window_width, channels)
+def tile(snippet: Tensor, grid: Grid) -> Tensor:
+    """(K, L, H, W) → (N_r, K, L, h_r, w_r), row-major, each pixel in one patch cube."""
+    K, L, H, W = snippet.shape
+    cells = snippet.reshape(K, L, grid.rows, grid.window_height, grid.cols, grid.window_width)
+    return cells.permute(2, 4, 0, 1, 3, 5).flatten(0, 1)

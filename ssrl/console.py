@@ -9,7 +9,7 @@ import functools
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -50,7 +50,7 @@ def command_errors(main: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def fail(message: str) -> Any:
+def fail(message: str) -> NoReturn:
     """Print `error: message` to stderr and leave with exit code 1."""
     notes.print("[bold red]error:[/]", end=" ")
     notes.print(message, markup=False)

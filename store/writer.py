@@ -85,7 +85,8 @@ class VideoWriter:
             dataset, added = self._file[scale_name(scale)], features[scale]
             if added.shape[1:] != dataset.shape[1:]:
                 raise ValueError(f"scale {scale} takes {dataset.shape[1:]} a snippet, not {added.shape[1:]}")
-            stored = added.astype(self.config.dtype)
+            with np.errstate(over="ignore"):
+                stored = added.astype(self.config.dtype)
             if not np.isfinite(stored).all():
                 raise UserError(
                     f"{self.video_id}: the features of scale {scale} are not finite as {self.config.dtype}; "

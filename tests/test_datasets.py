@@ -174,8 +174,7 @@ def make_ucf_crime(root: Path, lists: Path) -> Path:
         "Abuse/Abuse001_x264.mp4\nAbuse/Abuse002_x264.mp4\nTraining_Normal_Videos_Anomaly/Normal_Videos003_x264.mp4\n"
     )
     (lists / "Anomaly_Test.txt").write_text(
-        "Abuse/Abuse028_x264.mp4\nArson/Arson011_x264.mp4\n"
-        "Testing_Normal_Videos_Anomaly/Normal_Videos_003_x264.mp4\n"
+        "Abuse/Abuse028_x264.mp4\nArson/Arson011_x264.mp4\nTesting_Normal_Videos_Anomaly/Normal_Videos_003_x264.mp4\n"
     )
     (lists / EVENTS).write_text(
         "Abuse028_x264.mp4  Abuse  165  240  -1  -1  \n"
@@ -269,12 +268,8 @@ def test_ucsd_ped2(tmp_path: Path, below: str) -> None:
     touch(root / "Test" / "Test002" / "001.tif")
     dataset = load_dataset("ucsd-ped2", tmp_path)
     videos = by_id(dataset)
-    assert videos["Train001"] == Video(
-        "Train001", root / "Train/Train001", 0, "test", num_frames=120, anomalies=()
-    )
-    assert videos["Test001"] == Video(
-        "Test001", root / "Test/Test001", 1, "test", num_frames=4, anomalies=((1, 3),)
-    )
+    assert videos["Train001"] == Video("Train001", root / "Train/Train001", 0, "test", num_frames=120, anomalies=())
+    assert videos["Test001"] == Video("Test001", root / "Test/Test001", 1, "test", num_frames=4, anomalies=((1, 3),))
     assert videos["Test002"].anomalies is None and videos["Test002"].num_frames == 180
     assert f"Test002: {root / 'Test/Test002'}_gt/*.bmp" in dataset.missing
     assert len(dataset.missing) == 25 + 1

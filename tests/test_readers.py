@@ -85,9 +85,7 @@ def test_every_frame_comes_once_and_in_order(tmp_path: Path, case: str, backend:
 @pytest.mark.parametrize("name", ["v.ts", "v.mpg", "v.h264"])
 def test_streams_that_decord_does_not_read(tmp_path: Path, name: str) -> None:
     codec = "mpeg2video" if name == "v.mpg" else "libx264"
-    path = media.write_video(
-        tmp_path / name, media.numbered_frames(40), codec=codec, options={"g": "12", "bf": "2"}
-    )
+    path = media.write_video(tmp_path / name, media.numbered_frames(40), codec=codec, options={"g": "12", "bf": "2"})
     with open_reader(path) as reader:
         assert numbers(list(reader.frames())) == list(range(40))
         assert reader.substituted_frames == 0

@@ -349,8 +349,10 @@ def test_an_overlay_heats_where_the_mask_is_and_by_the_score():
 def test_the_score_bar_grows_with_the_score_and_fits_small_frames():
     frame = np.zeros((240, 420, 3), dtype=np.uint8)
     cold = np.zeros((240, 420), dtype=np.float32)
-    lit = [int((overlay(frame, cold, score)[..., 0].astype(int) - overlay(frame, cold, score)[..., 2] > 60).sum())
-           for score in (0.0, 0.25, 0.5, 1.0)]
+    lit = [
+        int((overlay(frame, cold, score)[..., 0].astype(int) - overlay(frame, cold, score)[..., 2] > 60).sum())
+        for score in (0.0, 0.25, 0.5, 1.0)
+    ]
     assert lit[0] == 0 and lit == sorted(set(lit))
     assert overlay(frame[:24, :32], cold[:24, :32], 0.5, "frame 3").shape == (24, 32, 3)
 

@@ -166,12 +166,15 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         synthesise(tmp_path, SMALL)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"seed": -1}, "seed is -1"),
-    ({"width": 427}, "even numbers"),
-    ({"height": 40}, "from 96 to 2160"),
-    ({"num_test": 1}, "at least 2"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"width": 427}, "even numbers"),
+        ({"height": 40}, "from 96 to 2160"),
+        ({"num_test": 1}, "at least 2"),
+    ],
+)
 def test_what_cannot_be_made_is_refused(changes: dict[str, int], message: str) -> None:
     with pytest.raises(UserError, match=message):
         SynthConfig(**changes)  # type: ignore[arg-type]
@@ -240,8 +243,9 @@ def test_storing_as_avi_or_as_jpeg_does_not_show(tmp_path: Path) -> None:
     scene = build_scene(2, 0, height, width)
     still = np.asarray(scene.background.resize((width, height))).astype(float)
     rng = np.random.default_rng(0)
-    noisy = [np.clip(still + 3 * rng.standard_normal((height, width, 1)), 0, 255).astype(np.uint8)
-             for _ in range(num_frames)]
+    noisy = [
+        np.clip(still + 3 * rng.standard_normal((height, width, 1)), 0, 255).astype(np.uint8) for _ in range(num_frames)
+    ]
     camera = list(through_camera(noisy, height, width, quantiser=3))
     assert len(camera) == num_frames
     as_jpeg = np.stack([from_jpeg(to_jpeg(frame, 85)) for frame in camera]).astype(float)
@@ -315,8 +319,10 @@ def test_option_defaults_are_the_configuration_s() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; from ssrl.commands.synth import main; " \
-           "main(['--help'], standalone_mode=False); print([m for m in ('torch', 'av', 'PIL') if m in sys.modules])"
+    code = (
+        "import sys; from ssrl.commands.synth import main; "
+        "main(['--help'], standalone_mode=False); print([m for m in ('torch', 'av', 'PIL') if m in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Example:" in result.stdout
     assert result.stdout.endswith("[]\n")

@@ -1,4 +1,9 @@
-"""Encoders: one patch cube (16 frames of h x w pixels) → one feature (D,)."""
+"""Encoders: one patch cube (16 frames of h x w pixels) → one feature (D,).
+
+    snippet (L, H, W, 3) uint8 ── prepare, pixel by pixel ──▶ (K, L, H, W) ── tiles (B, K, L, h, w) ── network ──▶ (B, D)
+
+What is done to each pixel alone is done once a snippet, before its pixels go to the four grids.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from ssrl.errors import UserError
 from ssrl.extract.encoders.weights import Weights, file_weights, refusing_damage
 
-NORMALISATION = "(x / 255 - 0.45) / 0.225"
-MEAN, STD = 0.45, 0.225
-
 
 @dataclass(frozen=True)
 class Encoder:
-    """A network (B, 3, L, h, w), normalised → (B, D), and where its weights came from."""
+    """A network, what it wants done to pixels, and where its weights came from."""
 
     name: str
-    feature_dim: int
-    network: nn.Module
+    feature_dim: int  # D
+    network: nn.Module  # (B, K, L, h, w) → (B, D)
+    prepare: Callable[[Tensor], Tensor]  # (L, H, W, 3) uint8 → (K, L, H, W) float32
+    normalisation: str  # what `prepare` does, in words
     weights: Weights
 
 
@@ -29,7 +33,7 @@ def _i3d_r50(weights: str) -> Encoder:
     from ssrl.extract.encoders import i3d
 
     network, loaded = i3d.load_i3d_r50(weights)
-    return Encoder("i3d_r50", i3d.FEATURE_DIM, network, loaded)
+    return Encoder("i3d_r50", i3d.FEATURE_DIM, network, i3d.normalised, i3d.NORMALISATION, loaded)
 
 
 def _micro3d(weights: str) -> Encoder:
@@ -39,7 +43,7 @@ def _micro3d(weights: str) -> Encoder:
     loaded = file_weights(weights if weights == "embedded" else path.name, path)
     with refusing_damage(path, "a state dict of micro3d"):
         network = micro3d.load_micro3d(path)
-    return Encoder("micro3d", micro3d.FEATURE_DIM, network, loaded)
+    return Encoder("micro3d", micro3d.FEATURE_DIM, network, micro3d.grey, micro3d.NORMALISATION, loaded)
 
 
 @dataclass(frozen=True)

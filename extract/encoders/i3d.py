@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ssrl.extract.encoders.weights import Weights, fetched, file_weights, random_seed, refusing_damage
 
 FEATURE_DIM = 2048
+MEAN, STD = 0.45, 0.225  # pytorchvideo's, for each channel of 0..1
+NORMALISATION = f"(x / 255 - {MEAN}) / {STD}"
 KINETICS400_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/I3D_8x8_R50.pyth"
 
 
@@ -28,6 +30,11 @@ class I3D(nn.Module):
         for block in self.blocks:
             cubes = block(cubes)
         return cubes.mean(dim=(2, 3, 4))
+
+
+def normalised(snippet: Tensor) -> Tensor:
+    """(L, H, W, 3) uint8 → (3, L, H, W) float32, channels last in memory."""
+    return snippet.to(torch.float32).sub_(MEAN * 255).div_(STD * 255).permute(3, 0, 1, 2)
 
 
 def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:

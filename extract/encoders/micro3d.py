@@ -1,13 +1,17 @@
-"""micro3d: a compact 3-D convolutional encoder of motion, pretrained on drawn clips (see `ssrl.extract.pretrain`).
+"""micro3d: a compact encoder that reads motion as codes, pretrained on drawn clips (see `ssrl.extract.pretrain`).
 
     cube (3, F, h, w) ──grey, area downscale──▶ (F, h', w'), short side 60 at most
       ──minus its mean over time; change from frame to frame──▶ (2, F, h', w')
-      ──four convolutions──▶ cells (C, F/4, h'/4, w'/4) ──mean and peak over the cells──▶ (2C,)
+      ──four convolutions──▶ cells of 4 frames x 4 x 4 pixels
+      ──readout──▶ per cell the probabilities of kind, speed, height and pace of what moves there
+      ──their products──▶ 128 codes, such as "a rider, 0.16 to 0.28 heights per frame"
+      ──peak of the codes over small and over larger neighbourhoods──▶ (256,)
 
 Every cube is brought to the same short side, so the four grids of a snippet form a scale pyramid: the whole frame
-is seen coarsely, its smallest patches in detail. What does not move is subtracted before the first layer.
+is seen coarsely, its smallest patches in detail. What does not move is subtracted before the first layer, and a
+single small mover is enough to raise its codes, however much else the patch holds.
 
-Legend: B cubes, F frames, C channels of a cell, D = 2C features.
+Legend: B cubes, F frames, K codes, D features; f, y, x cells.
 """
 
 from __future__ import annotations
@@ -19,12 +23,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CELL_CHANNELS = 128
-FEATURE_DIM = 2 * CELL_CHANNELS
 SHORT_SIDE = 60  # pixels; a cube whose short side is smaller is left as it is
 CELL_STRIDE = (4, 4, 4)  # frames, rows, columns of one cell
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 NORMAL_MEAN, NORMAL_STD = 0.45, 0.225  # how the pipeline normalises 0..1
+
+# What the readout tells of a cell, each as a probability per class. Edges part neighbouring classes.
+KINDS = ("walker", "rider", "glider", "vehicle", "blob")  # class 0 is "nothing moves here"
+SPEED_EDGES = (0.3, 0.6, 1.0, 1.6, 2.5, 4.0)  # pixels per frame
+HEIGHT_EDGES = (10.0, 16.0, 25.0)  # pixels
+PACE_EDGES = (0.03, 0.06, 0.10, 0.16, 0.28)  # heights per frame
+READOUT = (1 + len(KINDS), 1 + len(SPEED_EDGES), 1 + len(HEIGHT_EDGES), 1 + len(PACE_EDGES))
+
+_N, _S, _H, _P = len(KINDS), *READOUT[1:]
+NUM_CODES = _N + _H + _P + _N * (_S + _H + _P) + _S * _H
+NEIGHBOURHOODS = ((1, 2, 2), (2, 3, 3))  # cells (f, y, x) over which codes are averaged before their peak is taken
+FEATURE_DIM = len(NEIGHBOURHOODS) * NUM_CODES
 EMBEDDED_WEIGHTS = Path(str(resources.files("ssrl.extract.encoders"))) / "micro3d.pt"
 
 
@@ -40,24 +54,20 @@ class Micro3D(nn.Module):
             nn.ReLU(),
             nn.Conv3d(32, 64, 3, (2, 1, 1), 1),
             nn.ReLU(),
-            nn.Conv3d(64, CELL_CHANNELS, 3, 1, 1),
+            nn.Conv3d(64, 96, 3, 1, 1),
             nn.ReLU(),
         )
+        self.readout = nn.Conv3d(96, sum(READOUT), 1)
 
     def forward(self, cubes: Tensor) -> Tensor:
         """(B, 3, F, h, w), normalised as (x / 255 - 0.45) / 0.225, to (B, D); F >= 4, h and w >= 16."""
         luma = torch.tensor(LUMA, dtype=cubes.dtype, device=cubes.device)
         grey = torch.einsum("bcfhw,c->bfhw", cubes, luma) * NORMAL_STD + NORMAL_MEAN
-        return self.pool(self.cells(shrink(grey)))
+        return peaks(codes(self.cells(shrink(grey))))
 
-    def cells(self, grey: Tensor) -> Tensor:
-        """(B, F, h', w') grey levels 0..1 to (B, C, F/4, h'/4, w'/4)."""
-        return self.trunk(motion(grey))
-
-    def pool(self, cells: Tensor) -> Tensor:
-        """(B, C, f, y, x) to (B, 2C): the mean over all cells, and the peak of 2x2x2 means."""
-        smooth = functional.avg_pool3d(cells, (1, 2, 2), 1)
-        return torch.cat([cells.mean(dim=(2, 3, 4)), smooth.amax(dim=(2, 3, 4))], dim=1)
+    def cells(self, grey: Tensor) -> tuple[Tensor, ...]:
+        """(B, F, h', w') grey levels 0..1 to the logits of kind, speed, height and pace, each (B, classes, f, y, x)."""
+        return self.readout(self.trunk(motion(grey))).split(READOUT, dim=1)
 
 
 def shrink(grey: Tensor) -> Tensor:
@@ -87,6 +97,26 @@ def motion(grey: Tensor) -> Tensor:
 def compress(difference: Tensor, knee: float = 0.08) -> Tensor:
     """Map differences of grey levels to -1..1, so that weak and strong contrasts come nearer to each other."""
     return difference / torch.sqrt(difference * difference + knee * knee)
+
+
+def codes(logits: tuple[Tensor, ...]) -> Tensor:
+    """Logits of kind, speed, height and pace to (B, K, f, y, x): probabilities that something moves and is such."""
+    kind, speed, height, pace = (part.softmax(dim=1) for part in logits)
+    moves, kind = 1 - kind[:, :1], kind[:, 1:]
+    alone = [kind, moves * height, moves * pace]
+    pairs = [_products(kind, other) for other in (speed, height, pace)]
+    return torch.cat([*alone, *pairs, _products(moves * speed, height)], dim=1)
+
+
+def _products(first: Tensor, second: Tensor) -> Tensor:
+    """(B, n, f, y, x) and (B, m, f, y, x) to (B, n * m, f, y, x)."""
+    return (first.unsqueeze(2) * second.unsqueeze(1)).flatten(1, 2)
+
+
+def peaks(cells: Tensor) -> Tensor:
+    """(B, K, f, y, x) to (B, D): the highest mean over any neighbourhood, for each size of neighbourhood."""
+    means = [functional.avg_pool3d(cells, size, stride=1) for size in NEIGHBOURHOODS]
+    return torch.cat([mean.amax(dim=(2, 3, 4)) for mean in means], dim=1)
 
 
 def load_micro3d(weights: Path | None = None) -> Micro3D:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ssrl.extract.encoders.micro3d import CELL_STRIDE, SHORT_SIDE
-from ssrl.extract.pretrain.figures import KINDS, Figure, Part, draw_figure
+from ssrl.extract.encoders.micro3d import CELL_STRIDE, KINDS, SHORT_SIDE
+from ssrl.extract.pretrain.figures import Figure, Part, draw_figure
 
 NUM_FRAMES = 16
 OVERSAMPLING = 3

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KINDS = ("walker", "rider", "glider", "vehicle", "blob")  # on foot; on two wheels; standing still yet moving; ...
-KIND_SHARES = (0.45, 0.17, 0.10, 0.12, 0.16)
+KIND_SHARES = {"walker": 0.45, "rider": 0.17, "glider": 0.10, "vehicle": 0.12, "blob": 0.16}
 # speed in heights per frame: median and spread (log normal)
 KIND_SPEEDS = {
     "walker": (0.045, 0.4),
@@ -65,7 +64,7 @@ class Figure:
 
 def draw_figure(rng: np.random.Generator, size: int, num_frames: int, backdrop: int) -> Figure:
     """A random figure that crosses a clip of `size` x `size` pixels somewhere in its `num_frames` frames."""
-    kind = str(rng.choice(KINDS, p=KIND_SHARES))
+    kind = str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))
     height = math.exp(rng.uniform(math.log(6.5), math.log(42.0)))
     median, spread = KIND_SPEEDS[kind]
     speed = min(height * median * math.exp(spread * rng.standard_normal()), TOP_SPEED)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
     from ssrl.evaluate.metrics import Evaluation
     from ssrl.evaluate.protocol import VideoScores
+    from ssrl.network import SSRL
     from ssrl.store.reader import Store
+
+PICTURED_VIDEOS = 12  # in a report: the most suspicious ones
 
 
 @click.command(context_settings=HELP)
@@ -57,7 +60,7 @@ def main(
         write_json(json_file, as_json(evaluation, checkpoint, ckpt, store))
         note(f"metrics: {json_file}")
     if report is not None:
-        note(f"report: {write(report, evaluation, videos, checkpoint, ckpt, store)}")
+        note(f"report: {write(report, evaluation, videos, checkpoint, network, ckpt, store)}")
 
 
 def open_store(checkpoint: Checkpoint, features: Path | None) -> Store:
@@ -108,10 +111,12 @@ def write(
     evaluation: Evaluation,
     videos: list[VideoScores],
     checkpoint: Checkpoint,
+    network: SSRL,
     ckpt: Path,
     store: Store,
 ) -> Path:
     """The report, with a map of where on the most suspicious snippets, if the videos are still at their place."""
+    from ssrl.commands.overlays import write_overlays
     from ssrl.evaluate.report import write_report
 
     selection = _selection(checkpoint)
@@ -123,7 +128,10 @@ def write(
         "AUC of the last step": _percent(selection["last_step_auc"]),
         "protocol": evaluation.protocol,
     }
-    return write_report(folder, evaluation, videos, title=f"Anomaly scores on {store.config.dataset}", facts=facts)
+    suspicious = sorted(videos, key=lambda video: -video.highest_score)[:PICTURED_VIDEOS]
+    overlays = write_overlays(folder, network, store, suspicious)
+    title = f"Anomaly scores on {store.config.dataset}"
+    return write_report(folder, evaluation, videos, title=title, facts=facts, overlays=overlays)
 
 
 def _percent(value: float | None) -> str:

@@ -21,9 +21,7 @@ from ssrl.errors import UserError
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Pictures of where in the frame.")
 @command_errors
-def main(
-    videos: Sequence[Path], ckpt: Path, out: Path, weights: str | None, device: str, pictures: bool
-) -> None:
+def main(videos: Sequence[Path], ckpt: Path, out: Path, weights: str | None, device: str, pictures: bool) -> None:
     """Score videos (files, or folders of frames) that have no labels.
 
     Example: ssrl-score gate.mp4 yard.mp4 --ckpt best.pt --out scores

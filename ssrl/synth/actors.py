@@ -15,8 +15,18 @@ from ssrl.synth.motion import RUNNING_SPEED, Track
 
 SKIN = ((224, 182, 152), (198, 150, 118), (150, 104, 78), (104, 72, 56))
 HAIR = ((36, 30, 28), (66, 48, 36), (110, 84, 56), (120, 118, 116))
-TOPS = ((176, 54, 48), (46, 78, 140), (62, 108, 70), (206, 200, 190), (40, 42, 48), (190, 150, 60), (122, 92, 140),
-        (104, 128, 150), (92, 74, 60), (220, 222, 226))
+TOPS = (
+    (176, 54, 48),
+    (46, 78, 140),
+    (62, 108, 70),
+    (206, 200, 190),
+    (40, 42, 48),
+    (190, 150, 60),
+    (122, 92, 140),
+    (104, 128, 150),
+    (92, 74, 60),
+    (220, 222, 226),
+)
 TROUSERS = ((44, 48, 66), (34, 34, 38), (92, 86, 76), (70, 84, 110), (122, 114, 100))
 BAGS = ((140, 50, 44), (36, 38, 44), (60, 84, 110), (120, 96, 60))
 PAINTWORK = ((198, 60, 52), (52, 86, 146), (214, 214, 212), (44, 46, 50), (170, 174, 178), (206, 160, 58))
@@ -77,8 +87,18 @@ class Looks:
             return shaded(colours[int(rng.integers(len(colours)))], rng.uniform(0.8, 1.12))
 
         bag = str(rng.choice(["backpack", "handbag"])) if rng.random() < bag_chance else ""
-        return cls(float(rng.uniform(1.55, 1.88)), float(rng.uniform(0.88, 1.2)), one(SKIN), one(HAIR), one(TOPS),
-                   one(TROUSERS), bool(rng.random() < 0.4), bool(rng.random() < 0.18), bag, one(BAGS))
+        return cls(
+            float(rng.uniform(1.55, 1.88)),
+            float(rng.uniform(0.88, 1.2)),
+            one(SKIN),
+            one(HAIR),
+            one(TOPS),
+            one(TROUSERS),
+            bool(rng.random() < 0.4),
+            bool(rng.random() < 0.18),
+            bag,
+            one(BAGS),
+        )
 
 
 def never(track: Track) -> np.ndarray:
@@ -120,8 +140,9 @@ class Figure:
             parts += self._arm(body, side, phase + pi, swing, effort, hips, lean, float(raised[(side + 1) // 2]), s)
         return parts + self._trunk(body, hips, lean, s) + carried_bag(looks, body, hips, s)
 
-    def _leg(self, body: Body, side: int, phase: float, swing: float, effort: float, hips: float,
-             s: float) -> list[Solid]:
+    def _leg(
+        self, body: Body, side: int, phase: float, swing: float, effort: float, hips: float, s: float
+    ) -> list[Solid]:
         thigh = swing * sin(phase) + 0.12 * effort
         bend = min(swing, 1) * (0.25 + max(0.0, cos(phase)) * (1.0 + 1.1 * effort)) * 0.75
         knee = (0.46 * s * sin(thigh), hips - 0.46 * s * cos(thigh))
@@ -132,12 +153,23 @@ class Figure:
         return [
             Capsule(body.at(0, apart, hips), body.at(knee[0], apart, knee[1]), 0.085 * s * girth, colour),
             Capsule(body.at(knee[0], apart, knee[1]), body.at(foot[0], apart, foot[1]), 0.058 * s * girth, lower),
-            Capsule(body.at(foot[0], apart, foot[1]), body.at(foot[0] + 0.16 * s, apart, foot[1]), 0.045 * s,
-                    (40, 36, 34)),
+            Capsule(
+                body.at(foot[0], apart, foot[1]), body.at(foot[0] + 0.16 * s, apart, foot[1]), 0.045 * s, (40, 36, 34)
+            ),
         ]
 
-    def _arm(self, body: Body, side: int, phase: float, swing: float, effort: float, hips: float, lean: float,
-             raised: float, s: float) -> list[Solid]:
+    def _arm(
+        self,
+        body: Body,
+        side: int,
+        phase: float,
+        swing: float,
+        effort: float,
+        hips: float,
+        lean: float,
+        raised: float,
+        s: float,
+    ) -> list[Solid]:
         upper = swing * 0.85 * sin(phase) + raised
         fore = upper + 0.25 + 1.1 * effort + 0.25 * min(raised, 1.2)
         shoulder = (0.5 * s * sin(lean), hips + 0.5 * s * cos(lean))
@@ -146,8 +178,12 @@ class Figure:
         apart, sleeve = side * 0.2 * s * self.looks.girth, shaded(self.looks.top, 0.88 + 0.08 * side)
         return [
             Capsule(body.at(shoulder[0], apart, shoulder[1]), body.at(elbow[0], apart, elbow[1]), 0.052 * s, sleeve),
-            Capsule(body.at(elbow[0], apart, elbow[1]), body.at(hand[0], apart, hand[1]), 0.042 * s,
-                    self.looks.skin if self.looks.short_sleeves else sleeve),
+            Capsule(
+                body.at(elbow[0], apart, elbow[1]),
+                body.at(hand[0], apart, hand[1]),
+                0.042 * s,
+                self.looks.skin if self.looks.short_sleeves else sleeve,
+            ),
             Ball(body.at(hand[0], apart, hand[1]), 0.05 * s, self.looks.skin),
         ]
 
@@ -155,9 +191,12 @@ class Figure:
         looks, forward, up = self.looks, sin(lean) * s, cos(lean) * s
         head = body.at(0.68 * forward + 0.02, 0, hips + 0.7 * up)
         parts: list[Solid] = [
-            Capsule(body.at(0.1 * forward, side * 0.06 * s, hips + 0.08 * up),
-                    body.at(0.46 * forward, side * 0.09 * s * looks.girth, hips + 0.46 * up),
-                    0.105 * s * looks.girth, shaded(looks.top, 0.96 + 0.06 * side))
+            Capsule(
+                body.at(0.1 * forward, side * 0.06 * s, hips + 0.08 * up),
+                body.at(0.46 * forward, side * 0.09 * s * looks.girth, hips + 0.46 * up),
+                0.105 * s * looks.girth,
+                shaded(looks.top, 0.96 + 0.06 * side),
+            )
             for side in (-1, 1)
         ]
         if looks.skirt:
@@ -199,17 +238,32 @@ class Cyclist:
             parts += [Capsule(p, q, 0.03, (30, 30, 32)) for p, q in pairwise(rim)]
             parts += [Capsule(rim[i], rim[i + 6], 0.008, (120, 120, 124)) for i in (0, 3)]
         crank, saddle, bars = (0.0, 0.3), (-0.18, 0.9), (0.42, 1.0)
-        for p, q in ((crank, saddle), (saddle, (-0.52, 0.34)), (crank, (-0.52, 0.34)), (crank, (0.38, 0.78)),
-                     (saddle, (0.38, 0.78)), ((0.52, 0.34), bars)):
+        for p, q in (
+            (crank, saddle),
+            (saddle, (-0.52, 0.34)),
+            (crank, (-0.52, 0.34)),
+            (crank, (0.38, 0.78)),
+            (saddle, (0.38, 0.78)),
+            ((0.52, 0.34), bars),
+        ):
             parts.append(Capsule(body.at(p[0], 0, p[1]), body.at(q[0], 0, q[1]), 0.03, self.frame_colour))
         shoulder = (0.14, 1.42)
         for side, phase in ((-1, turn), (1, turn + pi)):
             foot = (crank[0] + 0.16 * cos(phase), crank[1] + 0.16 * sin(phase))
             knee = ((saddle[0] + foot[0]) / 2 + 0.3, (saddle[1] + foot[1]) / 2 + 0.12)
-            for p, q, radius, colour in ((saddle, knee, 0.085, looks.trousers), (knee, foot, 0.06, looks.trousers),
-                                         (shoulder, bars, 0.05, looks.top)):
-                parts.append(Capsule(body.at(p[0], side * 0.11, p[1]), body.at(q[0], side * 0.11, q[1]), radius,
-                                     shaded(colour, 0.92 + 0.08 * side)))
+            for p, q, radius, colour in (
+                (saddle, knee, 0.085, looks.trousers),
+                (knee, foot, 0.06, looks.trousers),
+                (shoulder, bars, 0.05, looks.top),
+            ):
+                parts.append(
+                    Capsule(
+                        body.at(p[0], side * 0.11, p[1]),
+                        body.at(q[0], side * 0.11, q[1]),
+                        radius,
+                        shaded(colour, 0.92 + 0.08 * side),
+                    )
+                )
         parts.append(Capsule(body.at(-0.15, 0, 1.0), body.at(0.12, 0, 1.4), 0.17, looks.top))
         parts.append(Ball(body.at(0.26, 0, 1.66), 0.115, looks.skin))
         parts.append(Ball(body.at(0.24, 0, 1.7), 0.115, looks.hair))
@@ -229,22 +283,28 @@ class Coachwork:
 
 
 CAR = Coachwork(
-    4.2, 1.7,
+    4.2,
+    1.7,
     ((-2.1, 0.35), (-2.1, 0.9), (-1.8, 1.0), (-1.2, 1.45), (0.4, 1.45), (1.1, 0.98), (2.0, 0.85), (2.1, 0.35)),
     (((-1.5, 1.0), (-1.1, 1.36), (-0.3, 1.36), (-0.3, 1.0)), ((-0.2, 1.0), (-0.2, 1.36), (0.35, 1.36), (0.85, 1.0))),
-    (-1.3, 1.3), 0.33,
+    (-1.3, 1.3),
+    0.33,
 )
 VAN = Coachwork(
-    5.2, 2.0,
+    5.2,
+    2.0,
     ((-2.6, 0.4), (-2.6, 2.3), (1.5, 2.3), (2.2, 1.4), (2.6, 1.2), (2.6, 0.4)),
     (((0.9, 1.4), (0.9, 2.1), (1.5, 2.1), (2.0, 1.4)),),
-    (-1.6, 1.7), 0.36,
+    (-1.6, 1.7),
+    0.36,
 )
 BUS = Coachwork(
-    9.0, 2.5,
+    9.0,
+    2.5,
     ((-4.5, 0.4), (-4.5, 3.6), (4.3, 3.6), (4.5, 1.6), (4.5, 0.4)),
     tuple(((a, 1.7), (a, 2.9), (a + 1.3, 2.9), (a + 1.3, 1.7)) for a in (-4.2, -2.7, -1.2, 0.3, 1.8, 3.1)),
-    (-2.8, 2.8), 0.5,
+    (-2.8, 2.8),
+    0.5,
 )
 
 
@@ -274,10 +334,14 @@ class Vehicle:
         for window in coach.windows:
             parts.append(Face([body.at(f, near * half, u) for f, u in window], (52, 62, 72), nudge=8.0))
         for wheel in coach.wheels:
-            for radius, colour, nudge in ((coach.wheel_radius, (26, 26, 28), 9.0),
-                                          (coach.wheel_radius * 0.5, (150, 150, 154), 10.0)):
-                rim = [body.at(wheel + radius * cos(a), near * half, coach.wheel_radius + radius * sin(a))
-                       for a in np.linspace(0, 2 * pi, 14).tolist()]
+            for radius, colour, nudge in (
+                (coach.wheel_radius, (26, 26, 28), 9.0),
+                (coach.wheel_radius * 0.5, (150, 150, 154), 10.0),
+            ):
+                rim = [
+                    body.at(wheel + radius * cos(a), near * half, coach.wheel_radius + radius * sin(a))
+                    for a in np.linspace(0, 2 * pi, 14).tolist()
+                ]
                 parts.append(Face(rim, colour, nudge))
         return parts
 
@@ -298,6 +362,12 @@ class Thing:
         body, up = body_of(self.track, frame_index), float(self.up[frame_index])
         if self.radius < 0.2:
             return [Ball(body.at(0, 0, up + self.radius), self.radius, self.colour)]
-        return [Capsule(body.at(side * self.radius * 0.6, 0, up + self.radius),
-                        body.at(side * self.radius * 0.6, 0, up + self.radius * 1.8), self.radius, self.colour)
-                for side in (-1, 1)]
+        return [
+            Capsule(
+                body.at(side * self.radius * 0.6, 0, up + self.radius),
+                body.at(side * self.radius * 0.6, 0, up + self.radius * 1.8),
+                self.radius,
+                self.colour,
+            )
+            for side in (-1, 1)
+        ]

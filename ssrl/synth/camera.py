@@ -151,15 +151,19 @@ def draw(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, solid: Solid, c
     else:
         start, end = camera.project(solid.start), camera.project(solid.end)
         diameter = 2 * solid.radius * camera.pixels_per_metre(solid.depth) * scale
-        paint.line([(start[0] * scale, start[1] * scale), (end[0] * scale, end[1] * scale)],
-                   fill=colour, width=max(1, round(diameter)))
+        paint.line(
+            [(start[0] * scale, start[1] * scale), (end[0] * scale, end[1] * scale)],
+            fill=colour,
+            width=max(1, round(diameter)),
+        )
         if diameter > 3:
             disc(paint, camera, scale, solid.start, solid.radius, colour)
             disc(paint, camera, scale, solid.end, solid.radius, colour)
 
 
-def disc(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, centre: Point, radius: float,
-         colour: Colour | int) -> None:
+def disc(
+    paint: ImageDraw.ImageDraw, camera: Camera, scale: int, centre: Point, radius: float, colour: Colour | int
+) -> None:
     column, row = camera.project(centre)
     reach = radius * camera.pixels_per_metre(centre[2])
     box = [(column - reach) * scale, (row - reach) * scale, (column + reach) * scale, (row + reach) * scale]

@@ -31,11 +31,15 @@ class SynthConfig:
             raise UserError(f"the seed is {self.seed}; it must be 0 or more")
         for side in (self.height, self.width):
             if side % 2 or not SMALLEST_SIDE <= side <= LARGEST_SIDE:
-                raise UserError(f"the size is {self.height}x{self.width}; both sides must be even numbers from "
-                                f"{SMALLEST_SIDE} to {LARGEST_SIDE}, as in 240x428")
+                raise UserError(
+                    f"the size is {self.height}x{self.width}; both sides must be even numbers from "
+                    f"{SMALLEST_SIDE} to {LARGEST_SIDE}, as in 240x428"
+                )
         if self.num_train < 2 or self.num_test < 2:
-            raise UserError(f"{self.num_train} training and {self.num_test} test videos were asked for; each split "
-                            f"needs at least 2, one normal and one abnormal")
+            raise UserError(
+                f"{self.num_train} training and {self.num_test} test videos were asked for; each split "
+                f"needs at least 2, one normal and one abnormal"
+            )
 
     def num_abnormal(self, split: Split) -> int:
         """Half of the training videos, and 7 of 15 test videos."""

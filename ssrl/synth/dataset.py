@@ -59,8 +59,10 @@ class SynthSummary:
 
     def __str__(self) -> str:
         parts = [f"{self.counts[split, label]} {LABELS[label]} {split}" for split in SPLITS for label in LABELS]
-        return f"{self.out}: {sum(self.counts.values())} videos ({', '.join(parts)}); " \
-               f"{self.made} made, {self.skipped} already there"
+        return (
+            f"{self.out}: {sum(self.counts.values())} videos ({', '.join(parts)}); "
+            f"{self.made} made, {self.skipped} already there"
+        )
 
 
 def synthesise(
@@ -88,8 +90,11 @@ def synthesise(
     for split in SPLITS:
         write_text(out / LIST_FILES[split], "".join(f"{plan.id}\n" for plan in plans if plan.split == split))
     write_text(out / "README.txt", readme(config, plans))
-    counts = {(split, label): sum((plan.split, plan.label) == (split, label) for plan in plans)
-              for split in SPLITS for label in LABELS}
+    counts = {
+        (split, label): sum((plan.split, plan.label) == (split, label) for plan in plans)
+        for split in SPLITS
+        for label in LABELS
+    }
     return SynthSummary(out, counts, len(missing), done)
 
 
@@ -107,11 +112,15 @@ def claim(out: Path, config: SynthConfig) -> None:
     except (ValueError, TypeError) as e:
         raise UserError(f"{identity_path} is damaged ({e}); delete {out} or choose another folder") from e
     wanted = config.identity()
-    differing = [f"{key} is {found.get(key)} there and {wanted.get(key)} here"
-                 for key in sorted(found.keys() | wanted.keys()) if found.get(key) != wanted.get(key)]
+    differing = [
+        f"{key} is {found.get(key)} there and {wanted.get(key)} here"
+        for key in sorted(found.keys() | wanted.keys())
+        if found.get(key) != wanted.get(key)
+    ]
     if differing:
-        raise UserError(f"{out} holds another synthetic set: {', '.join(differing)}; choose another folder, or "
-                        f"delete this one")
+        raise UserError(
+            f"{out} holds another synthetic set: {', '.join(differing)}; choose another folder, or delete this one"
+        )
 
 
 def make_all(out: Path, config: SynthConfig, plans: list[VideoPlan], workers: int) -> Iterator[str]:
@@ -127,8 +136,10 @@ def make_all(out: Path, config: SynthConfig, plans: list[VideoPlan], workers: in
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as e:
-            raise UserError("a rendering process was killed, perhaps for memory; run the same command again to go "
-                            "on from the videos that are complete, with fewer workers") from e
+            raise UserError(
+                "a rendering process was killed, perhaps for memory; run the same command again to go "
+                "on from the videos that are complete, with fewer workers"
+            ) from e
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -207,8 +218,10 @@ def write_masks(out: Path, video_id: str, abnormal_pixels: list[np.ndarray], wit
 
 
 def readme(config: SynthConfig, plans: tuple[VideoPlan, ...]) -> str:
-    flags = f"--seed {config.seed} --size {config.height}x{config.width} --train {config.num_train} " \
-            f"--test {config.num_test}" + ("" if config.pixel_masks else " --no-pixel-masks")
+    flags = (
+        f"--seed {config.seed} --size {config.height}x{config.width} --train {config.num_train} "
+        f"--test {config.num_test}" + ("" if config.pixel_masks else " --no-pixel-masks")
+    )
     kinds = "".join(f"  {plan.id}  {plan.split:5}  {plan.conditions.event.kind}\n" for plan in plans if plan.label)
     return f"""A synthetic surveillance set in ShanghaiTech's layout: drawn figures, nobody filmed.
 

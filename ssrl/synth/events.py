@@ -34,7 +34,7 @@ from ssrl.synth.scene import Scene
 MARGIN = 12  # frames before and after an event
 MAX_SHARE = 0.6  # of a video's frames that an event may last
 MAX_FIGURES = 8
-ATTEMPTS = 400
+ATTEMPTS = 800
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ EVENTS = (
 )
 
 
-def populate(event: Event, abnormal: bool, scene: Scene, num_frames: int, num_figures: int,
-             rng: np.random.Generator) -> list[Actor]:
+def populate(
+    event: Event, abnormal: bool, scene: Scene, num_frames: int, num_figures: int, rng: np.random.Generator
+) -> list[Actor]:
     """All actors of one video: those of the event or its counterpart, and passers-by up to `num_figures`."""
     actors = STAGE[event.kind](event, abnormal, scene, num_frames, rng)
     others = num_figures - event.num_people
@@ -180,15 +181,28 @@ def vehicle(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np
     return [Vehicle(track, coachwork, PAINTWORK[int(rng.integers(len(PAINTWORK)))], ~never(track))]
 
 
-def crossing(event: Event, scene: Scene, num_frames: int, speed: float, length: float, spread: float,
-             rng: np.random.Generator, inside: bool, at: float | None = None) -> Track:
-    """Pass through the view on a straight line; `inside`: come and go between the first and the last frame."""
+def crossing(
+    event: Event,
+    scene: Scene,
+    num_frames: int,
+    speed: float,
+    length: float,
+    spread: float,
+    rng: np.random.Generator,
+    inside: bool,
+    at: float | None = None,
+) -> Track:
+    """Pass through the view on a straight line; `inside`: come and go between the first and the last frame.
+
+    Where the way is too long for a short video, later attempts go faster and nearer.
+    """
     steady = np.full(num_frames, speed)
     for attempt in range(ATTEMPTS):
-        z = depth_of(event, scene, rng) if at is None else at
+        despair = 2 * attempt / ATTEMPTS if inside else 0.0
+        z = depth_of(event, scene, rng) * (1 - 0.3 * despair) if at is None else at
         x = rng.uniform(-0.5, 0.5) * scene.camera.half_view(z)
         passing = int(rng.integers(MARGIN, num_frames - MARGIN))
-        hurry = 1 + attempt / ATTEMPTS if inside else 1.0
+        hurry = 1 + 0.8 * despair
         track = follow(straight(x, z, sideways(rng, spread)), steady * hurry, 60 - speed * hurry * passing / FPS)
         ahead = [scene.sees(track.x + offset, track.z) for offset in np.linspace(-length / 2, length / 2, 15)]
         seen = np.flatnonzero(np.any(ahead, axis=0))
@@ -236,8 +250,9 @@ def smooth_arms(num_frames: int, rng: np.random.Generator, strength: float) -> n
     return np.stack(waves, axis=1) * strength
 
 
-def thrown_or_left(event: Event, abnormal: bool, scene: Scene, num_frames: int,
-                   rng: np.random.Generator) -> list[Actor]:
+def thrown_or_left(
+    event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np.random.Generator
+) -> list[Actor]:
     """Something is thrown to and fro between two people, or a bag is left standing for a while."""
     return (throwing if rng.random() < 0.65 else leaving)(event, abnormal, scene, num_frames, rng)
 
@@ -285,8 +300,13 @@ def leaving(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np
     carried = Track(track.x, track.z - 0.3, track.heading, still, still)
     colour = BAGS[int(rng.integers(len(BAGS)))]
     left = during(track, start, stop) if abnormal else never(track)
-    down = Track(np.where(left, track.x[start], track.x), np.where(left, track.z[start] - 0.3, carried.z),
-                 np.where(left, track.heading[start], track.heading), still, still)
+    down = Track(
+        np.where(left, track.x[start], track.x),
+        np.where(left, track.z[start] - 0.3, carried.z),
+        np.where(left, track.heading[start], track.heading),
+        still,
+        still,
+    )
     actors.append(Thing(down, np.where(left, 0.0, 0.12), 0.22, colour, left, ~never(track)))
     return actors
 

@@ -74,6 +74,7 @@ def plan_videos(config: SynthConfig) -> tuple[VideoPlan, ...]:
         scenes = rng.permutation(max(counts.values())) % len(PLACES) + 1
         for index, scene in enumerate(scenes.tolist()):
             conditions = Conditions.draw(scene, EVENTS[index % len(EVENTS)], rng)
-            plans += [VideoPlan(next(numbers[label]), label, split, conditions)
-                      for label in LABELS if index < counts[label]]
+            plans += [
+                VideoPlan(next(numbers[label]), label, split, conditions) for label in LABELS if index < counts[label]
+            ]
     return tuple(sorted(plans, key=lambda plan: plan.id))

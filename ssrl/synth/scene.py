@@ -34,18 +34,87 @@ class Place:
 
 
 PLACES = (
-    Place(0.86, 0.20, 2.9, 33.0, (142, 138, 130), (150, 118, 100), 0.9, stripes=(-3.4, 3.6),
-          wings=((-1, 15.0, 0.24), (1, 18.0, 0.20)), trees=((-9.5, 28.0), (7.5, 30.0)), posts=((4.6, 9.5),)),
-    Place(0.80, 0.16, 3.2, 30.0, (112, 113, 116), (172, 166, 152), 0.0, stripes=(-4.5, 0.2, 5.0), crossing=12.5,
-          wings=((1, 14.0, 0.30),), trees=((-10.0, 24.0), (-6.0, 28.0)), sun=(-1.2, 0.3)),
-    Place(0.92, 0.24, 2.7, 36.0, (128, 126, 122), (124, 128, 130), 1.4, wings=((-1, 17.0, 0.30), (1, 14.0, 0.16)),
-          posts=((-3.2, 10.0), (3.4, 10.0)), grey=True, sun=(0.5, 0.6)),
-    Place(0.84, 0.18, 3.0, 32.0, (156, 148, 132), (188, 178, 160), 0.6, crossing=22.0,
-          wings=((-1, 13.0, 0.18),), trees=((6.4, 13.5), (10.5, 27.0), (-3.5, 29.0)), sun=(1.4, -0.2)),
-    Place(0.90, 0.22, 2.8, 34.0, (104, 110, 102), (132, 92, 82), 0.0, stripes=(-2.8, 2.8),
-          wings=((-1, 18.0, 0.26), (1, 16.0, 0.26)), trees=((-7.0, 12.0),), posts=((3.9, 11.0),), sun=(-0.6, 0.7)),
-    Place(0.82, 0.19, 3.3, 29.0, (138, 140, 142), (146, 148, 154), 2.0, stripes=(0.0,),
-          wings=((1, 17.0, 0.34),), posts=((-4.0, 9.0), (-4.0, 16.0)), grey=True, sun=(0.2, 0.4)),
+    Place(
+        0.86,
+        0.20,
+        2.9,
+        33.0,
+        (142, 138, 130),
+        (150, 118, 100),
+        0.9,
+        stripes=(-3.4, 3.6),
+        wings=((-1, 15.0, 0.24), (1, 18.0, 0.20)),
+        trees=((-9.5, 28.0), (7.5, 30.0)),
+        posts=((4.6, 9.5),),
+    ),
+    Place(
+        0.80,
+        0.16,
+        3.2,
+        30.0,
+        (112, 113, 116),
+        (172, 166, 152),
+        0.0,
+        stripes=(-4.5, 0.2, 5.0),
+        crossing=12.5,
+        wings=((1, 14.0, 0.30),),
+        trees=((-10.0, 24.0), (-6.0, 28.0)),
+        sun=(-1.2, 0.3),
+    ),
+    Place(
+        0.92,
+        0.24,
+        2.7,
+        36.0,
+        (128, 126, 122),
+        (124, 128, 130),
+        1.4,
+        wings=((-1, 17.0, 0.30), (1, 14.0, 0.16)),
+        posts=((-3.2, 10.0), (3.4, 10.0)),
+        grey=True,
+        sun=(0.5, 0.6),
+    ),
+    Place(
+        0.84,
+        0.18,
+        3.0,
+        32.0,
+        (156, 148, 132),
+        (188, 178, 160),
+        0.6,
+        crossing=22.0,
+        wings=((-1, 13.0, 0.18),),
+        trees=((6.4, 13.5), (10.5, 27.0), (-3.5, 29.0)),
+        sun=(1.4, -0.2),
+    ),
+    Place(
+        0.90,
+        0.22,
+        2.8,
+        34.0,
+        (104, 110, 102),
+        (132, 92, 82),
+        0.0,
+        stripes=(-2.8, 2.8),
+        wings=((-1, 18.0, 0.26), (1, 16.0, 0.26)),
+        trees=((-7.0, 12.0),),
+        posts=((3.9, 11.0),),
+        sun=(-0.6, 0.7),
+    ),
+    Place(
+        0.82,
+        0.19,
+        3.3,
+        29.0,
+        (138, 140, 142),
+        (146, 148, 154),
+        2.0,
+        stripes=(0.0,),
+        wings=((1, 17.0, 0.34),),
+        posts=((-4.0, 9.0), (-4.0, 16.0)),
+        grey=True,
+        sun=(0.2, 0.4),
+    ),
 )
 
 
@@ -185,8 +254,9 @@ def cast_shadows(background: Image.Image, camera: Camera, rng: np.random.Generat
     return Image.composite(Image.new("RGB", background.size), background, shadow)
 
 
-def wing_wall(camera: Camera, place: Place, side: int, depth: float, share: float,
-              rng: np.random.Generator) -> Occluder:
+def wing_wall(
+    camera: Camera, place: Place, side: int, depth: float, share: float, rng: np.random.Generator
+) -> Occluder:
     """A wall that closes one side of the view from the frame's edge inwards; figures come from behind it."""
     metre = camera.pixels_per_metre(depth) * SUPERSAMPLING
     width = round(share * camera.width * SUPERSAMPLING)
