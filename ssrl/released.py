@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
 from ssrl.errors import UserError
-from ssrl.network import SSRL
+from ssrl.network import SSRL, ModelConfig
+from ssrl.recipes import released_model
 
 # released prefix → ours; {branch} counts the patch scales from 0, {scale} is branch + 2
 _PREFIXES = (
@@ -34,6 +36,16 @@ def to_ours(name: str) -> str | None:
             scale = int(match["branch"]) + 2 if "branch" in match.groupdict() else 0
             return ours.format(scale=scale) + name[match.end() :]
     return None
+
+
+def model_of(state: object, source: Path) -> ModelConfig:
+    """The model that a released state dict is of: D from its classifier, scales from its patch branches."""
+    names = state if isinstance(state, Mapping) else {}
+    width = next((value.shape[1] for name, value in names.items() if to_ours(name) == "classifier.fc1.weight"), None)
+    if width is None:
+        raise UserError(f"{source} is no state dict of SSRL's or RTFM's release: it has no classifier (classfier.fc1)")
+    branches = [int(match[1]) for name in names if (match := re.search(r"patch_to_clip\.(\d+)\.", name))]
+    return released_model(width, tuple(range(1, max(branches, default=-1) + 3)))
 
 
 def load_released(network: SSRL, state: Mapping[str, Tensor]) -> None:

@@ -14,9 +14,8 @@ LAYERS = {  # folder → what it may import of the package, beside itself
     "evaluate": {"ssrl", "store"},
     "ssrl/commands": {"ssrl", "store", "extract", "train", "evaluate"},
 }
-MODULES = sorted(
-    path for folder in ("ssrl", "store", "extract", "train", "evaluate") for path in (ROOT / folder).rglob("*.py")
-)
+FOLDERS = ("ssrl", "store", "extract", "train", "evaluate")
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
 def layer_of(path: Path) -> str:

@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from ssrl.checkpoints import load_checkpoint
+from ssrl.commands import import_
 from ssrl.errors import UserError
 from ssrl.network import SSRL, ModelConfig, Output
 from ssrl.recipes import paper_model, released_model
@@ -150,3 +153,23 @@ def test_features_of_another_width_are_refused_with_both_numbers() -> None:
 def test_a_model_survives_its_json() -> None:
     for model in (paper_model(64, (1, 3)), released_model(64, (1, 2, 3, 4))):
         assert ModelConfig.from_json(model.to_json()) == model
+
+
+@pytest.mark.parametrize("stage", [1, 4])
+def test_a_released_checkpoint_is_imported_whole(stage: int, tmp_path: Path) -> None:
+    weights, arrays = parity(f"network_stage{stage}")
+    torch.save({f"module.{name}": value for name, value in weights.items()}, tmp_path / "released.pkl")
+    arguments = ["checkpoint", str(tmp_path / "released.pkl"), "--out", str(tmp_path / "best.pt")]
+    outcome = CliRunner().invoke(import_.main, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    _, _, scales = released_network(stage)
+    with torch.inference_mode():
+        scores = load_checkpoint(tmp_path / "best.pt").network()(scales).scores
+    assert (scores - arrays["scores"]).abs().max() < SCORE_TOLERANCE
+
+
+def test_what_is_no_released_state_dict_is_refused(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pkl")
+    arguments = ["checkpoint", str(tmp_path / "other.pkl"), "--out", str(tmp_path / "best.pt")]
+    outcome = CliRunner().invoke(import_.main, arguments)
+    assert outcome.exit_code == 1 and "no classifier" in outcome.stderr

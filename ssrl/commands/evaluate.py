@@ -68,7 +68,9 @@ def open_store(checkpoint: Checkpoint, features: Path | None) -> Store:
     from ssrl.store.layout import StoreConfig
     from ssrl.store.reader import Store
 
-    path = features or Path(checkpoint.store.get("path", ""))
+    if features is None and "path" not in checkpoint.store:
+        raise UserError("the checkpoint does not say where its features are; name them with --features")
+    path = features or Path(checkpoint.store["path"])
     if features is None and not (path / "store.json").is_file():
         raise UserError(f"the checkpoint's features were at {path}, and are not there; name them with --features")
     store = Store(path)
@@ -124,7 +126,7 @@ def write(
         "checkpoint": str(ckpt),
         "features": f"{store.root} ({store.config.encoder}, weights {store.config.weights})",
         "scales": ", ".join(map(str, checkpoint.model.scales)),
-        "selection": f"{selection['by']}, step {selection['step']} of {selection['last_step']}",
+        "selection": _selected(selection),
         "AUC of the last step": _percent(selection["last_step_auc"]),
         "protocol": evaluation.protocol,
     }
@@ -159,6 +161,11 @@ def _print(evaluation: Evaluation, checkpoint: Checkpoint) -> None:
     selection = _selection(checkpoint)
     results.print(f"{'frames, videos':28}{evaluation.num_frames}, {evaluation.num_videos} ({evaluation.protocol})")
     results.print(
-        f"{'selection':28}{selection['by']}, step {selection['step']} of {selection['last_step']}; "
-        f"AUC of the last step {_percent(selection['last_step_auc'])}"
+        f"{'selection':28}{_selected(selection)}; AUC of the last step {_percent(selection['last_step_auc'])}",
+        markup=False,
     )
+
+
+def _selected(selection: Mapping[str, Any]) -> str:
+    steps = "" if selection["step"] is None else f", step {selection['step']} of {selection['last_step']}"
+    return f"{selection['by']}{steps}"

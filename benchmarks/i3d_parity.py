@@ -1,0 +1,79 @@
+"""I3D at full size against pytorchvideo's own network: python -m benchmarks.i3d_parity
+
+Extracts one real 480x840 snippet with `ssrl-extract --encoder i3d_r50 --weights random:0` in a process of its own,
+whose peak memory is measured, and compares every patch with pytorchvideo's blocks run on that patch alone in float32.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from pytorchvideo.models.hub import i3d_r50
+from torch.nn import functional as F
+
+from benchmarks.clip import write_clip
+from ssrl.extract.readers import open_reader
+from ssrl.extract.snippets import resize
+from ssrl.geometry import Geometry
+from ssrl.store.reader import Store
+
+PEAK = (
+    "import resource, sys\n"
+    "from ssrl.commands.extract import main\n"
+    "try: main(sys.argv[1:])\n"
+    "except SystemExit as end: assert not end.code, end.code\n"
+    "kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    "kib += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
+    "print('peak KiB', kib)\n"
+)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        clip = write_clip(folder)
+        (folder / "videos.csv").write_text("video,label,split\nclip.mp4,0,test\n")
+        peak = extract(folder)
+        compare(clip, Store(folder / "store"))
+        print(f"peak memory, decoder included: {peak / 2**20:.2f} GiB")
+
+
+def extract(folder: Path) -> int:
+    """Run ssrl-extract on the clip; the peak resident size of it and its decoder in KiB."""
+    arguments = ["--dataset", "manifest", "--root", folder, "--manifest", folder / "videos.csv"]
+    arguments += ["--out", folder / "store", "--encoder", "i3d_r50", "--weights", "random:0"]
+    arguments += ["--precision", "float32", "--dtype", "float32"]
+    command = [sys.executable, "-c", PEAK, *map(str, arguments)]
+    outcome = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return int(outcome.stdout.split()[-1])
+
+
+def compare(clip: Path, store: Store) -> None:
+    torch.manual_seed(0)
+    blocks = i3d_r50(pretrained=False).eval().blocks[:-1]
+    with open_reader(clip) as reader:
+        frames = [resize(frame, 480, 840) for frame in reader.frames()]
+    pixels = (torch.from_numpy(np.stack(frames)).float() / 255 - 0.45) / 0.225
+    pixels = pixels.permute(3, 0, 1, 2)[None]  # (1, 3, 16, 480, 840)
+    for grid in Geometry().grids:
+        features = store.features("clip", grid.scale)
+        worst = 0.0
+        for n in range(grid.num_patches):
+            row, col = divmod(n, grid.cols)
+            top, left = row * grid.window_height, col * grid.window_width
+            hidden = pixels[..., top : top + grid.window_height, left : left + grid.window_width]
+            with torch.inference_mode():
+                for block in blocks:
+                    hidden = block(hidden)
+                expected = F.adaptive_avg_pool3d(hidden, 1).flatten().numpy()
+            worst = max(worst, float(np.abs(features[0, n] - expected).max() / np.abs(expected).max()))
+        print(f"scale {grid.scale}: shape {features.shape}, largest difference {worst:.1e} of the largest feature")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The commands as a user types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ssrl.commands import evaluate, extract, score, store, synth, train
+from ssrl.store.reader import Store
+from ssrl.train.config import TrainConfig
+from tests.stores import other, write_store
+
+COMMANDS = {
+    "extract": extract.main,
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "score": score.main,
+    "store": store.main,
+    "synth": synth.main,
+}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return write_store(tmp_path_factory.mktemp("features") / "planted")
+
+
+@pytest.fixture(scope="module")
+def run(planted: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    arguments = ["--features", planted.root, "--scales", "1,2", "--steps", "25", "--out", folder]
+    outcome = CliRunner().invoke(train.main, [str(part) for part in arguments])
+    assert outcome.exit_code == 0, outcome.output
+    return folder
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_comes_at_once_and_shows_an_example(name: str) -> None:
+    code = (
+        f"import sys; from ssrl.commands.{name} import main\n"
+        "try: main(['-h'], prog_name='x')\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "Example: ssrl-" in " ".join(outcome.stdout.split())
+
+
+def test_training_options_have_the_defaults_of_the_configuration() -> None:
+    defaults = {parameter.name: parameter.default for parameter in train.main.params}
+    config = TrainConfig()
+    assert defaults["scales"] == ",".join(map(str, config.scales))
+    assert (defaults["recipe"], defaults["stages"], defaults["seed"], defaults["select"]) == (
+        config.recipe,
+        config.stages,
+        config.seed,
+        config.select,
+    )
+
+
+def test_the_three_commands_work_as_written(planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ssrl-train takes the one store below features/ and leaves best.pt; ssrl-eval needs no more than that."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "mine").symlink_to(planted.root)
+    outcome = CliRunner().invoke(train.main, ["--scales", "1,2,3,4", "--steps", "3"])
+    assert outcome.exit_code == 0, outcome.output
+    outcome = CliRunner().invoke(evaluate.main, ["--ckpt", "best.pt"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "AUC, all frames" in outcome.stdout and "AUC of the last step" in outcome.stdout
+
+
+def test_evaluation_writes_json_and_a_report(run: Path, tmp_path: Path) -> None:
+    arguments = ["--ckpt", run / "best.pt", "--json", tmp_path / "m.json", "--report", tmp_path / "report"]
+    outcome = CliRunner().invoke(evaluate.main, [str(part) for part in arguments])
+    assert outcome.exit_code == 0, outcome.output
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    wanted = "auc ap auc_abnormal video_auc far per_class num_frames num_videos protocol selection"
+    assert set(wanted.split()) <= set(metrics)
+    assert metrics["num_videos"] == 8 and metrics["selection"]["by"] == "last"
+    assert metrics["selection"]["last_step_auc"] == pytest.approx(metrics["auc"])
+    assert (tmp_path / "report" / "index.html").is_file()
+
+
+def test_features_of_another_encoder_are_refused(run: Path, tmp_path: Path) -> None:
+    write_store(tmp_path / "other", 4, other(encoder="another"))
+    outcome = CliRunner().invoke(evaluate.main, ["--ckpt", str(run / "best.pt"), "--features", str(tmp_path / "other")])
+    assert outcome.exit_code == 1 and "encoder: another, not test" in outcome.stderr
+
+
+def test_a_missing_scale_is_named(planted: Store, tmp_path: Path) -> None:
+    arguments = ["--features", planted.root, "--scales", "1,5", "--out", tmp_path / "run"]
+    outcome = CliRunner().invoke(train.main, [str(part) for part in arguments])
+    assert outcome.exit_code == 1 and "scale 5" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (extract.main, ["--dataset", "imagenet"]),
+        (extract.main, ["--dataset", "manifest", "--size", "big"]),
+        (train.main, ["--scales", "1,1"]),
+        (evaluate.main, []),
+        (score.main, ["--ckpt", "x.pt"]),
+    ],
+)
+def test_wrong_use_ends_with_2(command: object, arguments: list[str]) -> None:
+    assert CliRunner().invoke(command, arguments).exit_code == 2  # type: ignore[arg-type]
+
+
+def test_a_dataset_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    arguments = ["--dataset", "shanghaitech", "--root", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]
+    outcome = CliRunner().invoke(extract.main, arguments)
+    assert outcome.exit_code == 1 and "ssrl-synth" in outcome.stderr
+    assert not (tmp_path / "out").exists()
