@@ -88,9 +88,7 @@ def measure(name: str, clip: Path, folder: Path) -> dict[str, float]:
     reference, seconds = timed(lambda: naive_features(encoder, snippet), REPEATS[name])
     rows = [Row("naive", seconds, 1.0)]
     for precision in ("float32", "bfloat16"):
-        runtime = TorchRuntime(load_encoder(name, ENCODERS[name]), "cpu", precision)
-        config = store_config("bench", encoder, runtime, GEOMETRY, SCALES, "float16")
-        features, seconds = timed(lambda: encode_snippet(snippet, config, runtime), REPEATS[name])
+        features, seconds = timed(in_precision(name, precision, snippet), REPEATS[name])
         rows.append(Row(precision, seconds, min_cosine(features, reference)))
     best = min(rows[1:], key=lambda row: row.seconds)
     end_to_end = run_end_to_end(name, best.name, clip, folder)
@@ -103,6 +101,14 @@ def measure(name: str, clip: Path, folder: Path) -> dict[str, float]:
         "decode_frames_per_second": decode_fps,
         **{f"seconds_per_snippet_{row.name}": row.seconds for row in rows},
     }
+
+
+def in_precision(name: str, precision: str, snippet: np.ndarray) -> Callable[[], dict[int, np.ndarray]]:
+    """What encodes the snippet with the runtime in this precision."""
+    encoder = load_encoder(name, ENCODERS[name])
+    runtime = TorchRuntime(encoder, "cpu", precision)
+    config = store_config("bench", encoder, runtime, GEOMETRY, SCALES, "float16")
+    return lambda: encode_snippet(snippet, config, runtime)
 
 
 def decoded(clip: Path) -> tuple[np.ndarray, float]:

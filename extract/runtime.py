@@ -28,8 +28,8 @@ class TorchRuntime:
         return f"{self.encoder.name} on {self.device.type} in {self.precision}"
 
     def prepare(self, snippet: np.ndarray) -> Tensor:
-        """(L, H, W, 3) uint8 → what the encoder wants, (K, L, H, W), on the device."""
-        return self.encoder.prepare(torch.from_numpy(snippet).to(self.device)).to(self._dtype)
+        """(L, H, W, 3) uint8 → what the encoder wants, (K, L, H, W) float32, on the device."""
+        return self.encoder.prepare(torch.from_numpy(snippet).to(self.device))
 
     @torch.inference_mode()
     def encode(self, cubes: Tensor) -> np.ndarray:

@@ -27,6 +27,7 @@ class I3D(nn.Module):
         self.blocks = blocks
 
     def forward(self, cubes: Tensor) -> Tensor:
+        cubes = cubes.to(next(self.parameters()).dtype)
         for block in self.blocks:
             cubes = block(cubes)
         return cubes.mean(dim=(2, 3, 4))

@@ -1,6 +1,6 @@
 """micro3d: a compact encoder that reads motion as codes, pretrained on drawn clips (see `ssrl.extract.pretrain`).
 
-    cube (3, F, h, w) ──grey, area downscale──▶ (F, h', w'), short side 60 at most
+    cube (1, F, h, w) of grey levels ──area downscale──▶ (F, h', w'), short side 60 at most
       ──minus its mean over time; change from frame to frame──▶ (2, F, h', w')
       ──four convolutions──▶ cells of 4 frames x 4 x 4 pixels
       ──readout──▶ per cell the probabilities of kind, speed, height and pace of what moves there
@@ -26,7 +26,7 @@ from torch.nn import functional
 SHORT_SIDE = 60  # pixels; a cube whose short side is smaller is left as it is
 CELL_STRIDE = (4, 4, 4)  # frames, rows, columns of one cell
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-NORMAL_MEAN, NORMAL_STD = 0.45, 0.225  # how the pipeline normalises 0..1
+NORMALISATION = "grey / 255"
 
 # What the readout tells of a cell, each as a probability per class. Edges part neighbouring classes.
 KINDS = ("walker", "rider", "glider", "vehicle", "blob")  # class 0 is "nothing moves here"
@@ -60,14 +60,23 @@ class Micro3D(nn.Module):
         self.readout = nn.Conv3d(96, sum(READOUT), 1)
 
     def forward(self, cubes: Tensor) -> Tensor:
-        """(B, 3, F, h, w), normalised as (x / 255 - 0.45) / 0.225, to (B, D); F >= 4, h and w >= 16."""
-        luma = torch.tensor(LUMA, dtype=cubes.dtype, device=cubes.device)
-        grey = torch.einsum("bcfhw,c->bfhw", cubes, luma) * NORMAL_STD + NORMAL_MEAN
-        return peaks(codes(self.cells(shrink(grey))))
+        """(B, 1, F, h, w) of `grey` levels to (B, D); F >= 4, h and w >= 16."""
+        return peaks(codes(self.cells(shrink(cubes[:, 0]))))
 
     def cells(self, grey: Tensor) -> tuple[Tensor, ...]:
-        """(B, F, h', w') grey levels 0..1 to the logits of kind, speed, height and pace, each (B, classes, f, y, x)."""
-        return self.readout(self.trunk(motion(grey))).split(READOUT, dim=1)
+        """(B, F, h', w') grey levels 0..1 to the logits of kind, speed, height and pace, each (B, classes, f, y, x).
+
+        The convolutions run in the precision of their weights, everything around them in that of the pixels.
+        """
+        moving = motion(grey).to(self.readout.weight.dtype)
+        return self.readout(self.trunk(moving)).to(grey.dtype).split(READOUT, dim=1)
+
+
+def grey(snippet: Tensor) -> Tensor:
+    """(F, H, W, 3) uint8 to grey levels 0..1, (1, F, H, W) float32."""
+    red, green, blue = (weight / 255 for weight in LUMA)
+    levels = snippet[..., 0].to(torch.float32).mul_(red)
+    return levels.add_(snippet[..., 1], alpha=green).add_(snippet[..., 2], alpha=blue)[None]
 
 
 def shrink(grey: Tensor) -> Tensor:
