@@ -1,9 +1,9 @@
 """The report: a folder that opens from disk, without a server and without a network.
 
-    index.html        what the numbers are, what they mean, and every test video's scores over its ground truth
-    metrics.json      `Evaluation.to_json()`
-    scores/<id>.csv   frame,score,label: one row a frame of the video, frames counted from 0; the label is empty
-                      where the dataset has no frame labels for the video
+index.html        what the numbers are, what they mean, and every test video's scores over its ground truth
+metrics.json      `Evaluation.to_json()`
+scores/<id>.csv   frame,score,label: one row a frame of the video, frames counted from 0; the label is empty
+                  where the dataset has no frame labels for the video
 """
 
 from __future__ import annotations
@@ -140,16 +140,24 @@ def _headline(evaluation: Evaluation) -> tuple[str, float | None, str]:
     """Name, value and meaning of the first number: frame AUC, or video AUC where there are no frame labels."""
     if evaluation.auc is not None:
         share = f"{100 * evaluation.auc:.1f}"
-        return "frame-level AUC", evaluation.auc, (
-            f"Of an anomalous and a normal frame, each drawn at random, the anomalous one has the higher score "
-            f"{share} times in 100. Guessing would give 50."
+        return (
+            "frame-level AUC",
+            evaluation.auc,
+            (
+                f"Of an anomalous and a normal frame, each drawn at random, the anomalous one has the higher score "
+                f"{share} times in 100. Guessing would give 50."
+            ),
         )
     reason = escape(evaluation.undefined["auc"])
     if evaluation.video_auc is not None:
         share = f"{100 * evaluation.video_auc:.1f}"
-        return "video-level AUC", evaluation.video_auc, (
-            f"Of an abnormal and a normal video, each drawn at random, the abnormal one has the higher peak "
-            f"{share} times in 100. Guessing would give 50. There is no frame-level AUC: {reason}."
+        return (
+            "video-level AUC",
+            evaluation.video_auc,
+            (
+                f"Of an abnormal and a normal video, each drawn at random, the abnormal one has the higher peak "
+                f"{share} times in 100. Guessing would give 50. There is no frame-level AUC: {reason}."
+            ),
         )
     return "frame-level AUC", None, f"The frame-level AUC is not defined: {reason}."
 
@@ -179,14 +187,30 @@ def _metrics(evaluation: Evaluation) -> str:
     at = f"{THRESHOLD:g}"
     rows = [
         ("auc", "AUC", evaluation.auc, "Area under the ROC curve of all frames together; the number papers report."),
-        ("auc_abnormal", "AUC, abnormal videos", evaluation.auc_abnormal,
-         "The same on the frames of abnormal videos alone: is the moment found, not only the video?"),
-        ("video_auc", "AUC, videos", evaluation.video_auc,
-         "The highest score of each video against its label: is the video found?"),
-        ("ap", "AP", evaluation.ap,
-         "Average precision over all frames. A random score has the share of anomalous frames."),
-        ("pr_auc", "PR area", evaluation.pr_auc,
-         "Area under the precision-recall curve by trapezoids, often published under the name AP."),
+        (
+            "auc_abnormal",
+            "AUC, abnormal videos",
+            evaluation.auc_abnormal,
+            "The same on the frames of abnormal videos alone: is the moment found, not only the video?",
+        ),
+        (
+            "video_auc",
+            "AUC, videos",
+            evaluation.video_auc,
+            "The highest score of each video against its label: is the video found?",
+        ),
+        (
+            "ap",
+            "AP",
+            evaluation.ap,
+            "Average precision over all frames. A random score has the share of anomalous frames.",
+        ),
+        (
+            "pr_auc",
+            "PR area",
+            evaluation.pr_auc,
+            "Area under the precision-recall curve by trapezoids, often published under the name AP.",
+        ),
         ("far", "False alarms", evaluation.far, f"Share of the frames of normal videos that score {at} or more."),
     ]
     lines = "".join(
@@ -233,9 +257,7 @@ def _curves(evaluation: Evaluation) -> str:
         return ""
     ends = np.array([0.0, 1.0])
     chance = evaluation.num_anomalous_frames / evaluation.num_frames
-    roc = svg.square_plot(
-        evaluation.roc, "false-positive rate", "true-positive rate", Curve(ends, ends), "ROC curve"
-    )
+    roc = svg.square_plot(evaluation.roc, "false-positive rate", "true-positive rate", Curve(ends, ends), "ROC curve")
     precision_recall = svg.square_plot(
         evaluation.precision_recall, "recall", "precision", Curve(ends, np.full(2, chance)), "Precision-recall curve"
     )

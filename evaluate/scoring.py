@@ -9,13 +9,16 @@ import torch
 
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
-from ssrl.evaluate.heatmaps import attention_mask, combine_masks
+from ssrl.evaluate.heatmaps import attention_mask
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.geometry import Grid
 from ssrl.network import SSRL
 from ssrl.store.layout import VideoRecord
 from ssrl.store.reader import Store
+from ssrl.store.segments import segment_bounds
+
+CONTEXT = 32  # snippets around the one whose score is explained
 
 
 def score_videos(network: SSRL, store: Store, split: Split = "test") -> Iterator[VideoScores]:
@@ -43,31 +46,67 @@ def score_video(network: SSRL, store: Store, record: VideoRecord) -> VideoScores
 
 @torch.inference_mode()
 def snippet_scores(network: SSRL, features: dict[int, np.ndarray]) -> np.ndarray:
-    """One array (T, N_r, D) a scale → (T,) scores. The network must be in evaluation mode."""
-    device = next(network.parameters()).device
-    batch = {scale: torch.from_numpy(array.astype(np.float32))[None].to(device) for scale, array in features.items()}
-    return network(batch).scores[0].double().cpu().numpy()
+    """One array (T, N_r, D) a scale → (T,) scores. The network must be in evaluation mode.
 
-
-@torch.inference_mode()
-def snippet_masks(
-    network: SSRL, features: dict[int, np.ndarray], grids: Mapping[int, Grid], height: int, width: int
-) -> np.ndarray:
-    """Where the network looks in each snippet (Sect. 4.5): one array (n, N_r, D) a scale → (n, height, width), 0..1.
-
-    Zeros where the network has no attention over patches.
+    A video that is shorter than what the network was trained on is spread over as many segments (see
+    `ModelConfig.spread_to`), and a snippet's score is the mean of its segments'.
     """
     device = next(network.parameters()).device
-    scales = [scale for scale in network.config.patch_scales if network.has_attention]
-    masks: dict[int, np.ndarray] = {}
-    for scale in scales:
-        batch = torch.from_numpy(features[scale].astype(np.float32))[None].to(device)
-        attention = network.attention(scale, batch)[0].cpu().numpy()  # (n, N, N)
+    num_snippets = len(next(iter(features.values())))
+    snippets = np.arange(num_snippets)
+    if num_snippets < network.config.spread_to:
+        snippets = segment_bounds(num_snippets, network.config.spread_to)[:-1]  # with repeats, each at least once
+    batch = {
+        scale: torch.from_numpy(array[snippets].astype(np.float32))[None].to(device)
+        for scale, array in features.items()
+    }
+    scores = network(batch).scores[0].double().cpu().numpy()
+    return np.bincount(snippets, scores) / np.bincount(snippets)
+
+
+def attention_masks(
+    network: SSRL, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
+) -> dict[int, np.ndarray]:
+    """Where PSR looks in one snippet (Sect. 4.5), as a mask (rows, cols) in 0..1 a scale.
+
+    `features` hold one array (T, N_r, D) a scale. Empty where the network has no attention over patches.
+    """
+    device = next(network.parameters()).device
+    masks = {}
+    for scale in network.config.patch_scales if network.has_attention else ():
+        patches = torch.from_numpy(features[scale][snippet].astype(np.float32))[None, None].to(device)
+        with torch.inference_mode():
+            attention = network.attention(scale, patches)[0, 0].cpu().numpy()  # (N, N)
         masks[scale] = attention_mask(attention, grids[scale].rows, grids[scale].cols)
-    if not masks:
-        return np.zeros((len(features[network.config.scales[0]]), height, width), np.float32)
-    count = len(next(iter(masks.values())))
-    return np.stack([combine_masks({r: mask[i] for r, mask in masks.items()}, height, width) for i in range(count)])
+    return masks
+
+
+def contribution_masks(
+    network: SSRL, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
+) -> dict[int, np.ndarray]:
+    """Which patches raise one snippet's score, as a mask (rows, cols) in 0..1 a scale.
+
+    A patch contributes the product of the gradient of the snippet's logit with what sets the patch apart from the mean
+    training feature, summed over D (gradient times input); what lowers the score counts as nothing. The network sees
+    the snippet among its neighbours, as many as it was trained on.
+    """
+    device = next(network.parameters()).device
+    start = max(0, snippet - CONTEXT // 2)
+    context = {
+        scale: torch.from_numpy(features[scale][start : start + CONTEXT].astype(np.float32))[None].to(device)
+        for scale in network.config.scales
+    }
+    inputs = {scale: tensor.requires_grad_() for scale, tensor in context.items()}
+    network.logits(inputs)[0, snippet - start].backward()
+    masks = {}
+    for scale in network.config.patch_scales:
+        apart = inputs[scale].detach() - network.baseline(scale).to(device)
+        gradient = inputs[scale].grad
+        assert gradient is not None
+        raises = (apart * gradient)[0, snippet - start].sum(dim=-1).clamp(min=0)  # (N,)
+        mask = (raises / raises.max().clamp(min=1e-12)).cpu().numpy()
+        masks[scale] = mask.reshape(grids[scale].rows, grids[scale].cols)
+    return masks
 
 
 def top_snippets(scores: np.ndarray, count: int, apart: int = 4) -> list[int]:

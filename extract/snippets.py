@@ -1,7 +1,7 @@
 """Frames → snippets → patch cubes (Sect. 3.1).
 
-    frames (h, w, 3) ── resize ──▶ (H, W, 3) ── 16 at a time ──▶ snippet (L, H, W, 3) uint8
-      ── the encoder's `prepare` ──▶ (K, L, H, W) ── tile ──▶ patch cubes (N_r, K, L, h_r, w_r)
+frames (h, w, 3) ── resize ──▶ (H, W, 3) ── 16 at a time ──▶ snippet (L, H, W, 3) uint8
+  ── the encoder's `prepare` ──▶ (K, L, H, W) ── tile ──▶ patch cubes (N_r, K, L, h_r, w_r)
 """
 
 from __future__ import annotations

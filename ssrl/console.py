@@ -6,6 +6,7 @@ Results go to stdout, progress and notes to stderr. Exit 0: all done; 1: somethi
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -39,6 +40,8 @@ def command_errors(main: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         signal.signal(signal.SIGTERM, _interrupt)
+        # PyTorch's threads spin while they wait; beside a decoder, or another program, that costs more than it saves
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return main(*args, **kwargs)
         except UserError as error:

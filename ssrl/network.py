@@ -40,6 +40,7 @@ class ModelConfig:
     share_psr: bool = False  # one PSR for all scales (Table 1)
     dropout: float = 0.7
     standardise: bool = True  # features to zero mean and unit variance over the training videos
+    spread_to: int = 32  # a shorter video is scored spread over so many segments, as it was trained on; 0: as it is
 
     def __post_init__(self) -> None:
         if self.feature_dim % 8:
@@ -114,9 +115,13 @@ class Classifier(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.logits(x).sigmoid()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(..., D) → (...)."""
         hidden = self.dropout(self.fc1(x).relu())
         hidden = self.dropout(self.fc2(hidden).relu())
-        return self.fc3(hidden).sigmoid().squeeze(-1)  # (..., D) → (...)
+        return self.fc3(hidden).squeeze(-1)
 
 
 class SSRL(nn.Module):
@@ -149,6 +154,19 @@ class SSRL(nn.Module):
         features = self.dropout(related)
         crop_scores = self.classifier(features).view(B, C, T)
         return Output(crop_scores.mean(dim=1), features.view(B, C, T, D), crop_scores)
+
+    def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
+        """(B, T): what the sigmoid makes scores of, mean over crops. It does not saturate, so that it has gradients."""
+        snippets = self.aggregate(scales)
+        B, C, T, D = snippets.shape
+        related = self.vtr(snippets.reshape(B * C, T, D))
+        return self.classifier.logits(related).view(B, C, T).mean(dim=1)
+
+    def baseline(self, scale: int) -> Tensor:
+        """The feature (D,) that says nothing: the mean of the training videos, or zero without standardisation."""
+        if not self.config.standardise:
+            return torch.zeros(self.config.feature_dim)
+        return self.standardise[str(scale)].get_buffer("mean")
 
     def aggregate(self, scales: Mapping[int, Tensor]) -> Tensor:
         """The sum over scales φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""

@@ -25,7 +25,7 @@ def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAP
         for scale, grid in grids.items()
         if scale != WHOLE_FRAME
     }
-    return ModelConfig(feature_dim, tuple(scales), branches, vtr=relation, psr=relation, standardise=False)
+    return ModelConfig(feature_dim, tuple(scales), branches, vtr=relation, psr=relation, standardise=False, spread_to=0)
 
 
 MODELS: dict[str, Callable[..., ModelConfig]] = {"paper": paper_model, "released": released_model}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from ssrl.store.layout import VIDEO_FOLDER, VIDEO_SUFFIX, VideoRecord, read_config, scale_name, video_path
 
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
+from ssrl.store.layout import VIDEO_FOLDER, VIDEO_SUFFIX, VideoRecord, read_config, scale_name, video_path
 
 
 class Store:

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from ssrl.store.layout import scale_name, video_path
-from ssrl.store.reader import Store
 
 from ssrl.errors import UserError
 from ssrl.files import replacing
+from ssrl.store.layout import scale_name, video_path
+from ssrl.store.reader import Store
 
 PAPER_SEGMENTS = 32
 READ_SNIPPETS = 256  # at most so many snippets of a long video are held at a time
@@ -52,7 +52,7 @@ def _mean(read: Callable[[int, int], np.ndarray], start: int, stop: int) -> np.n
         part = read(first, min(first + READ_SNIPPETS, stop)).astype(np.float32).sum(axis=0)
         total = part if total is None else total + part
     assert total is not None
-    return total / (stop - start)
+    return total / np.float32(stop - start)
 
 
 @dataclass(frozen=True)

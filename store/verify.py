@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from ssrl.store.reader import Store
 
 from ssrl.errors import UserError
+from ssrl.store.reader import Store
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
+from ssrl.errors import UserError
+from ssrl.files import TEMPORARY_MARK, replacing, write_json
 from ssrl.store.layout import (
     CONFIG_FILE,
     VIDEO_FOLDER,
@@ -18,9 +21,6 @@ from ssrl.store.layout import (
     scale_name,
     video_path,
 )
-
-from ssrl.errors import UserError
-from ssrl.files import TEMPORARY_MARK, replacing, write_json
 
 
 class StoreWriter:

@@ -1,6 +1,7 @@
 """Training: the stages hand over, runs resume to the bit, and what is planted is found."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ import torch
 
 from ssrl.checkpoints import load_checkpoint
 from ssrl.errors import UserError
-from ssrl.evaluate.scoring import frame_auc, score_videos
-from ssrl.network import Output
+from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_videos, snippet_scores
+from ssrl.network import SSRL, Output
 from ssrl.recipes import MODELS
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import pool_segments, segment_bounds, segment_view
 from ssrl.train.config import TrainConfig, training_config
 from ssrl.train.data import draw, statistics, training_bags
 from ssrl.train.losses import LossConfig, Losses, select_top_k, ssrl_losses
@@ -174,3 +175,41 @@ def test_settings_that_are_not_allowed_are_named(changes: dict) -> None:
 def test_an_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(UserError, match="paper, released"):
         training_config("mine")
+
+
+def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
+    """Nine snippets spread over 32 segments: each snippet's score is the mean of its segments' scores."""
+    network = SSRL(MODELS["paper"](D, (1, 2))).eval()
+    record = store.records("test")[0]
+    features = {scale: store.features(record.id, scale) for scale in (1, 2)}
+    pooled = {scale: torch.from_numpy(pool_segments(array, 32))[None] for scale, array in features.items()}
+    with torch.inference_mode():
+        segments = network(pooled).scores[0].numpy()
+        raw = network({s: torch.from_numpy(array.astype(np.float32))[None] for s, array in features.items()}).scores[0]
+    bounds = segment_bounds(len(features[1]), 32)[:-1]
+    expected = [segments[bounds == snippet].mean() for snippet in range(len(features[1]))]
+    np.testing.assert_allclose(snippet_scores(network, features), expected, atol=1e-6)
+    as_it_is = SSRL(replace(network.config, spread_to=0)).eval()
+    as_it_is.load_state_dict(network.state_dict())
+    np.testing.assert_allclose(snippet_scores(as_it_is, features), raw, atol=1e-6)
+
+
+def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
+    run = trainer(store, tmp_path, steps=60).run(Silent())
+    network = load_checkpoint(run.best).network()
+    grids = {grid.scale: grid for grid in store.config.geometry.grids}
+    for record in store.records("test"):
+        if record.label:
+            features = {scale: store.features(record.id, scale) for scale in (1, 2)}
+            masks = contribution_masks(network, features, 4, grids)
+            assert masks[2].shape == (2, 3) and masks[2].argmax() == 0 and masks[2].max() == 1
+
+
+def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
+    network = SSRL(MODELS["paper"](D, (1, 2, 4))).eval()
+    grids = {grid.scale: grid for grid in store.config.geometry.grids}
+    features = {scale: store.features(store.ids()[0], scale) for scale in (1, 2, 4)}
+    masks = attention_masks(network, features, 0, grids)
+    assert {scale: mask.shape for scale, mask in masks.items()} == {2: (2, 3), 4: (4, 7)}
+    without = SSRL(replace(network.config, psr=None)).eval()
+    assert attention_masks(without, features, 0, grids) == {}

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from ssrl.errors import UserError
 from ssrl.store.segments import PAPER_SEGMENTS
 from ssrl.train.losses import LossConfig
-
-from ssrl.errors import UserError
 
 Selection = Literal["last", "val", "test"]
 Stages = Literal["step", "joint"]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from ssrl.store.reader import Store
-from ssrl.store.segments import SegmentView
 from torch import Tensor
 
 from ssrl.errors import UserError
+from ssrl.store.reader import Store
+from ssrl.store.segments import SegmentView
 
 IN_MEMORY_BYTES = 2 << 30  # a view that is smaller is held in memory; a larger one stays mapped
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from ssrl.train.config import TrainConfig
-from ssrl.train.data import Bags, Features, draw
-from ssrl.train.losses import Losses, ssrl_losses
 from torch import Tensor
 
 from ssrl.network import SSRL, Output
+from ssrl.train.config import TrainConfig
+from ssrl.train.data import Bags, Features, draw
+from ssrl.train.losses import Losses, ssrl_losses
 
 Weights = Mapping[str, Tensor]
 Measure = Callable[[SSRL], float | None]

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+
+from ssrl.checkpoints import Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from ssrl.errors import UserError
+from ssrl.network import SSRL, ModelConfig
 from ssrl.store.reader import Store
 from ssrl.store.segments import segment_view
 from ssrl.train.config import TrainConfig
 from ssrl.train.data import Bags, statistics, training_bags
 from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, video_auc
 from ssrl.train.losses import Losses
-
-from ssrl.checkpoints import Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
-from ssrl.errors import UserError
-from ssrl.network import SSRL, ModelConfig
 
 BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
 

@@ -124,7 +124,9 @@ def _products(first: Tensor, second: Tensor) -> Tensor:
 
 def peaks(cells: Tensor) -> Tensor:
     """(B, K, f, y, x) to (B, D): the highest mean over any neighbourhood, for each size of neighbourhood."""
-    means = [functional.avg_pool3d(cells, size, stride=1) for size in NEIGHBOURHOODS]
+    extent = cells.shape[2:]  # short cubes have fewer cells than a neighbourhood
+    sizes = [tuple(min(wanted, there) for wanted, there in zip(size, extent, strict=True)) for size in NEIGHBOURHOODS]
+    means = [functional.avg_pool3d(cells, size, stride=1) for size in sizes]
     return torch.cat([mean.amax(dim=(2, 3, 4)) for mean in means], dim=1)
 
 

@@ -27,7 +27,7 @@ STILL = 0  # the kind of a cell without a figure; kind k of KINDS is k + 1
 
 @dataclass(frozen=True)
 class Clip:
-    """`frames` (F, S, S) uint8; per cell, each (f, s, s): kind uint8, speed in pixels per frame and height in pixels."""
+    """`frames` (F, S, S) uint8; per cell, each (f, s, s): kind, speed in pixels per frame, height in pixels."""
 
     frames: np.ndarray
     kind: np.ndarray

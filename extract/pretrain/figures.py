@@ -133,8 +133,11 @@ def _glider(figure: Figure, frame: int) -> list[Part]:
     hip = (0.0, 0.48)
     board = Part("line", ((-0.25, 0.02), (0.25, 0.02)), figure.tones[3], 0.03)
     legs = [part for side in (-1, 1) for part in _limb(hip, 0.46, side * stance, 0.0, figure.tones[2], 0.08)]
-    arms = [part for side in (-1, 1) for part in _limb((0.0, 0.8), 0.38, side * 0.9 * figure.build[4], 0.0,
-                                                       figure.tones[0], 0.05)]
+    arms = [
+        part
+        for side in (-1, 1)
+        for part in _limb((0.0, 0.8), 0.38, side * 0.9 * figure.build[4], 0.0, figure.tones[0], 0.05)
+    ]
     return [board, *legs, *arms, *_body(figure, hip, 0.1, 1.0)]
 
 
@@ -168,8 +171,11 @@ def _vehicle(figure: Figure, frame: int) -> list[Part]:
     cabin = half * (0.3 + 0.6 * figure.build[2])
     shift = (figure.build[3] - 0.5) * (half - cabin) * 2
     box = Part("polygon", ((-half, floor), (half, floor), (half, deck), (-half, deck)), figure.tones[0])
-    top = Part("polygon", ((shift - cabin, deck), (shift + cabin, deck), (shift + cabin * 0.8, 1.0),
-                           (shift - cabin * 0.8, 1.0)), figure.tones[1])
+    top = Part(
+        "polygon",
+        ((shift - cabin, deck), (shift + cabin, deck), (shift + cabin * 0.8, 1.0), (shift - cabin * 0.8, 1.0)),
+        figure.tones[1],
+    )
     wheels = [_disc("ellipse", (x, floor + 0.02), 0.13, figure.tones[2]) for x in (-half * 0.65, half * 0.65)]
     window = _disc("ellipse", (shift, (deck + 1) / 2), 0.12, figure.tones[3])
     return [top, window, box, *wheels]
@@ -181,7 +187,7 @@ def _blob(figure: Figure, frame: int) -> list[Part]:
     turn = figure.phase + (figure.build[1] - 0.5) * 0.4 * frame * (figure.build[2] < 0.5)
     squeeze = 0.4 + 0.6 * figure.build[3]
     angles = [turn + 2 * math.pi * i / corners for i in range(corners)]
-    outline = tuple((0.5 * math.cos(a) , 0.5 + 0.5 * squeeze * math.sin(a)) for a in angles)
+    outline = tuple((0.5 * math.cos(a), 0.5 + 0.5 * squeeze * math.sin(a)) for a in angles)
     if figure.build[4] < 0.35:
         return [Part("ellipse", ((-0.5, 0.5 - squeeze / 2), (0.5, 0.5 + squeeze / 2)), figure.tones[0])]
     spot = _disc("ellipse", (0.15 * math.cos(turn), 0.5 + 0.15 * math.sin(turn)), 0.15, figure.tones[1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssrl.commands.options import HELP
+from ssrl.commands.options import HELP, WHERE
 from ssrl.console import command_errors, note, progress_bar, results, warn
 from ssrl.errors import UserError
 
@@ -28,10 +28,19 @@ PICTURED_VIDEOS = 12  # in a report: the most suspicious ones
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all metrics to this file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a report to this folder.")
 @click.option("--protocol", default="true", show_default=True, help="true: true frame counts; released: padded.")
+@click.option(
+    "--where", default="contribution", type=click.Choice(WHERE), show_default=True, help="What pictures show."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @command_errors
 def main(
-    ckpt: Path, features: Path | None, json_file: Path | None, report: Path | None, protocol: str, device: str
+    ckpt: Path,
+    features: Path | None,
+    json_file: Path | None,
+    report: Path | None,
+    protocol: str,
+    where: str,
+    device: str,
 ) -> None:
     """Measure a checkpoint on the test videos of its store.
 
@@ -60,7 +69,7 @@ def main(
         write_json(json_file, as_json(evaluation, checkpoint, ckpt, store))
         note(f"metrics: {json_file}")
     if report is not None:
-        note(f"report: {write(report, evaluation, videos, checkpoint, network, ckpt, store)}")
+        note(f"report: {write(report, evaluation, videos, checkpoint, network, ckpt, store, where)}")
 
 
 def open_store(checkpoint: Checkpoint, features: Path | None) -> Store:
@@ -116,6 +125,7 @@ def write(
     network: SSRL,
     ckpt: Path,
     store: Store,
+    where: str,
 ) -> Path:
     """The report, with a map of where on the most suspicious snippets, if the videos are still at their place."""
     from ssrl.commands.overlays import write_overlays
@@ -131,7 +141,7 @@ def write(
         "protocol": evaluation.protocol,
     }
     suspicious = sorted(videos, key=lambda video: -video.highest_score)[:PICTURED_VIDEOS]
-    overlays = write_overlays(folder, network, store, suspicious)
+    overlays = write_overlays(folder, network, store, suspicious, where)
     title = f"Anomaly scores on {store.config.dataset}"
     return write_report(folder, evaluation, videos, title=title, facts=facts, overlays=overlays)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+WHERE = ("contribution", "attention")  # pictures show what raised the score, or where PSR looks (Fig. 6)
+
 HELP = {"help_option_names": ["-h", "--help"]}
 
 

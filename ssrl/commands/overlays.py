@@ -1,4 +1,4 @@
-"""Pictures of where: the attention of a video's most suspicious snippets over their frames."""
+"""Pictures of where: what raised the score of a video's most suspicious snippets, over their frames."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from PIL import Image
 
 from ssrl.console import warn
 from ssrl.errors import UserError
-from ssrl.evaluate.heatmaps import overlay
+from ssrl.evaluate.heatmaps import combine_masks, overlay
 from ssrl.evaluate.protocol import VideoScores
-from ssrl.evaluate.scoring import snippet_masks, top_snippets
+from ssrl.evaluate.scoring import attention_masks, contribution_masks, top_snippets
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.files import replacing
@@ -21,34 +21,38 @@ from ssrl.store.reader import Store
 
 PICTURES_PER_VIDEO = 3
 JPEG_QUALITY = 88
+MASKS = {"contribution": contribution_masks, "attention": attention_masks}
 
 
-def write_overlays(folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores]) -> dict[str, list[Path]]:
-    """Pictures by video id, written below `folder`/where. A video that is no longer there gets none, and a warning."""
+def write_overlays(
+    folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores], where: str = "contribution"
+) -> dict[str, list[Path]]:
+    """Pictures by video id, written below `folder`/where. A video that is no longer there gets none, and a warning.
+
+    `where` is "contribution" (what raised the score) or "attention" (where PSR looks, as in Fig. 6).
+    """
     pictures = {}
     for video in videos:
         try:
-            pictures[video.id] = _of_video(folder / "where", network, store, video)
+            pictures[video.id] = _of_video(folder / "where", network, store, video, where)
         except UserError as error:
             warn(f"no picture of {video.id}: {error}")
     return pictures
 
 
-def _of_video(folder: Path, network: SSRL, store: Store, video: VideoScores) -> list[Path]:
+def _of_video(folder: Path, network: SSRL, store: Store, video: VideoScores, where: str) -> list[Path]:
     geometry = store.config.geometry
     snippets = top_snippets(video.scores, PICTURES_PER_VIDEO)
-    scales = network.config.scales
-    features = {
-        scale: np.concatenate([store.features(video.id, scale, i, i + 1) for i in snippets]) for scale in scales
-    }
+    features = {scale: store.features(video.id, scale) for scale in network.config.scales}
     grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
-    masks = snippet_masks(network, features, grids, geometry.height, geometry.width)
     middles = [sum(geometry.frame_span(snippet, video.num_frames)) // 2 for snippet in snippets]
     frames = _frames(Path(store.record(video.id).source), middles)
     written = []
-    for frame_index, snippet, mask in zip(middles, snippets, masks, strict=True):
-        if frame_index not in frames:
+    for frame_index, snippet in zip(middles, snippets, strict=True):
+        masks = MASKS[where](network, features, snippet, grids)
+        if frame_index not in frames or not masks:
             continue
+        mask = combine_masks(masks, geometry.height, geometry.width)
         frame = resize(frames[frame_index], geometry.height, geometry.width)
         score = float(video.scores[snippet])
         picture = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ssrl.commands.options import HELP
+from ssrl.commands.options import HELP, WHERE
 from ssrl.console import EXIT_FAILED, command_errors, results
 from ssrl.errors import UserError
 
@@ -19,9 +19,14 @@ from ssrl.errors import UserError
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder for scores and pictures.")
 @click.option("--weights", help="The encoder's weights, where they are a file.  [default: the checkpoint's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--where", default="contribution", type=click.Choice(WHERE), show_default=True, help="What pictures show."
+)
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Pictures of where in the frame.")
 @command_errors
-def main(videos: Sequence[Path], ckpt: Path, out: Path, weights: str | None, device: str, pictures: bool) -> None:
+def main(
+    videos: Sequence[Path], ckpt: Path, out: Path, weights: str | None, where: str, device: str, pictures: bool
+) -> None:
     """Score videos (files, or folders of frames) that have no labels.
 
     Example: ssrl-score gate.mp4 yard.mp4 --ckpt best.pt --out scores
@@ -59,7 +64,7 @@ def main(videos: Sequence[Path], ckpt: Path, out: Path, weights: str | None, dev
     store = Store(out / "features")
     scored = [score_video(network, store, store.record(video_id)) for video_id in [*summary.kept, *summary.done]]
     if scored:
-        overlays = write_overlays(out, network, store, scored) if pictures else {}
+        overlays = write_overlays(out, network, store, scored, where) if pictures else {}
         facts = {"checkpoint": str(ckpt), "encoder": f"{config.encoder}, weights {config.weights}"}
         page = write_scores(out, scored, title="Anomaly scores", facts=facts, overlays=overlays)
         for video in sorted(scored, key=lambda video: -video.highest_score):

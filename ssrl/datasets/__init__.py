@@ -19,9 +19,7 @@ _OFFICIAL: dict[str, Callable[[Path], Dataset]] = {
 DATASET_NAMES = (*_OFFICIAL, MANIFEST)
 
 
-def load_dataset(
-    name: str, root: Path, *, manifest: Path | None = None, frame_labels: Path | None = None
-) -> Dataset:
+def load_dataset(name: str, root: Path, *, manifest: Path | None = None, frame_labels: Path | None = None) -> Dataset:
     """The videos of the dataset `name` below `root`; what is not on disk is listed in `Dataset.missing`.
 
     `manifest` and `frame_labels` are the two tables of a dataset of one's own (`ssrl.datasets.manifest`).

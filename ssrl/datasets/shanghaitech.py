@@ -1,9 +1,9 @@
 """ShanghaiTech Campus with the weakly supervised re-split of Zhong et al. (CVPR 2019).
 
-    training/videos/01_001.avi              normal videos: three digits after the underscore
-    testing/frames/01_0014/000.jpg ...      abnormal videos: four digits
-    testing/test_frame_mask/01_0014.npy     (num_frames,) 0 or 1, of abnormal videos
-    SH_Train.txt, SH_Test.txt               ids of the split; where absent, the lists in `splits/` are taken
+training/videos/01_001.avi              normal videos: three digits after the underscore
+testing/frames/01_0014/000.jpg ...      abnormal videos: four digits
+testing/test_frame_mask/01_0014.npy     (num_frames,) 0 or 1, of abnormal videos
+SH_Train.txt, SH_Test.txt               ids of the split; where absent, the lists in `splits/` are taken
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """UCSD Ped2 (Mahadevan et al., CVPR 2010) with the weakly supervised re-split that published work uses.
 
-    Train/Train001/001.tif ...      16 normal videos
-    Test/Test001/001.tif ...        12 abnormal videos
-    Test/Test001_gt/001.bmp ...     one mask a frame: a frame is anomalous where any pixel is set
+Train/Train001/001.tif ...      16 normal videos
+Test/Test001/001.tif ...        12 abnormal videos
+Test/Test001_gt/001.bmp ...     one mask a frame: a frame is anomalous where any pixel is set
 """
 
 from __future__ import annotations
