@@ -47,7 +47,7 @@ def planted_features(
     num_snippets = config.geometry.num_snippets(num_frames)
     features = {scale: generator.normal(size=config.shape(scale, num_snippets)) for scale in config.scales}
     for array in features.values():
-        array[start:stop, 0, :4] += 3.0
+        array[start:stop, 0, :4] += 6.0
     return features
 
 

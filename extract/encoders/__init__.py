@@ -1,6 +1,7 @@
 """Encoders: one patch cube (16 frames of h x w pixels) → one feature (D,).
 
-    snippet (L, H, W, 3) uint8 ── prepare, pixel by pixel ──▶ (K, L, H, W) ── tiles (B, K, L, h, w) ── network ──▶ (B, D)
+    snippet (L, H, W, 3) uint8 ── prepare, pixel by pixel ──▶ (K, L, H, W) ── tiles (B, K, L, h, w)
+      ── network ──▶ (B, D)
 
 What is done to each pixel alone is done once a snippet, before its pixels go to the four grids.
 """

@@ -28,9 +28,7 @@ PICTURED_VIDEOS = 12  # in a report: the most suspicious ones
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all metrics to this file.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write a report to this folder.")
 @click.option("--protocol", default="true", show_default=True, help="true: true frame counts; released: padded.")
-@click.option(
-    "--where", default="contribution", type=click.Choice(WHERE), show_default=True, help="What pictures show."
-)
+@WHERE
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @command_errors
 def main(

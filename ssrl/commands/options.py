@@ -6,8 +6,6 @@ from typing import Any
 
 import click
 
-WHERE = ("contribution", "attention")  # pictures show what raised the score, or where PSR looks (Fig. 6)
-
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -25,3 +23,12 @@ def parse_size(context: Any, parameter: Any, value: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
         raise click.BadParameter(f"{value!r} is not a size such as 480x840 (height x width)")
     return int(parts[0]), int(parts[1])
+
+
+WHERE = click.option(
+    "--where",
+    default="contribution",
+    type=click.Choice(["contribution", "attention"]),
+    show_default=True,
+    help="Pictures show what raised the score, or where PSR looks (Fig. 6).",
+)

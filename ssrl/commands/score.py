@@ -19,9 +19,7 @@ from ssrl.errors import UserError
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder for scores and pictures.")
 @click.option("--weights", help="The encoder's weights, where they are a file.  [default: the checkpoint's]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option(
-    "--where", default="contribution", type=click.Choice(WHERE), show_default=True, help="What pictures show."
-)
+@WHERE
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Pictures of where in the frame.")
 @command_errors
 def main(

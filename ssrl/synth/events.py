@@ -215,7 +215,7 @@ def crossing(
 
 
 def fighting(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np.random.Generator) -> list[Actor]:
-    """Two people stand close; blows fly for a while. Otherwise they chat."""
+    """Two people stand close; for a while they strike at each other, lunge and reel. Otherwise they chat."""
     start, stop = interval(num_frames, rng, shortest=32)
     x, z = visible_spot(event, scene, rng, reach=1.2)
     actors: list[Actor] = []
@@ -230,12 +230,12 @@ def fighting(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: n
             time = np.arange(stop - start) / FPS
             rate = rng.uniform(1.6, 2.4) * 2 * np.pi
             blows = np.maximum(0, np.sin(rate * time + side))
-            apart[start:stop] = 0.42 - 0.24 * np.sin(rate * 0.37 * time + 2 * side)
-            lean[start:stop] = 0.35 * np.sin(rate * 0.5 * time + side)
+            apart[start:stop] = 0.62 - 0.42 * np.sin(rate * 0.5 * time + 2 * side)
+            lean[start:stop] = 0.5 * np.sin(rate * 0.5 * time + side)
             arms[start:stop, 0] = 0.5 + 1.5 * blows
             arms[start:stop, 1] = 0.5 + 1.5 * np.maximum(0, np.sin(rate * time + side + np.pi))
             speed[start:stop] = 0.9
-        shove = smooth(rng.standard_normal(num_frames), 9) * (1.2 if abnormal else 0.0)
+        shove = smooth(rng.standard_normal(num_frames), 9) * (2.4 if abnormal else 0.0)
         shove *= during(at, start, stop)
         across = at.x + side * smooth(apart, 3) + smooth(shove, 3)
         track = Track(across, at.z, at.heading, speed, np.cumsum(speed) * 0.5)
@@ -281,7 +281,7 @@ def throwing(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: n
         way = Track(ball_x, np.full(num_frames, z), still, still, still)
         colour = PAINTWORK[int(rng.choice([0, 2, 5]))]
         flying = during(way, start, stop)
-        actors.append(Thing(way, up, float(rng.uniform(0.14, 0.19)), colour, flying, flying))
+        actors.append(Thing(way, up, float(rng.uniform(0.24, 0.32)), colour, flying, flying))
     return actors
 
 
