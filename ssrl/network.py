@@ -39,6 +39,7 @@ class ModelConfig:
     psr: RelationConfig | None = RelationConfig()  # None: without the PSR module (Table 4)
     share_psr: bool = False  # one PSR for all scales (Table 1)
     dropout: float = 0.7
+    scale_dropout: float = 0.0  # chance that a video is trained on without a scale; one scale always stays
     standardise: bool = True  # features to zero mean and unit variance over the training videos
     spread_to: int = 32  # a shorter video is scored spread over so many segments, as it was trained on; 0: as it is
 
@@ -124,6 +125,16 @@ class Classifier(nn.Module):
         return self.fc3(hidden).squeeze(-1)
 
 
+def keep_scales(num_videos: int, num_scales: int, dropout: float) -> Tensor:
+    """(num_videos, num_scales) booleans: which scales each video keeps; one at least.
+
+    Without it, a new branch finds few training errors that the scales before it have left, and learns noise.
+    """
+    kept = torch.rand(num_videos, num_scales) >= dropout
+    spared = torch.randint(num_scales, (num_videos,))
+    return kept | (~kept.any(dim=1, keepdim=True) & (torch.arange(num_scales) == spared[:, None]))
+
+
 class SSRL(nn.Module):
     """The whole network. `forward` takes one tensor a scale: (B, T, C, D) for scale 1, (B, T, N_r, D) beyond."""
 
@@ -170,13 +181,14 @@ class SSRL(nn.Module):
 
     def aggregate(self, scales: Mapping[int, Tensor]) -> Tensor:
         """The sum over scales φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""
-        total: Tensor | None = None
+        terms = []
         for scale in self.config.scales:
             x = self._standardised(scale, scales)
-            term = x.transpose(1, 2) if scale == WHOLE_FRAME else self._branch(scale, x).unsqueeze(1)
-            total = term if total is None else total + term
-        assert total is not None
-        return total
+            terms.append(x.transpose(1, 2) if scale == WHOLE_FRAME else self._branch(scale, x).unsqueeze(1))
+        if self.training and self.config.scale_dropout:
+            kept = keep_scales(len(terms[0]), len(terms), self.config.scale_dropout).to(terms[0])
+            terms = [term * kept[:, i, None, None, None] for i, term in enumerate(terms)]
+        return torch.stack(torch.broadcast_tensors(*terms)).sum(dim=0)
 
     @property
     def has_attention(self) -> bool:

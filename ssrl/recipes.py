@@ -1,8 +1,11 @@
-"""The two recipes as functions: what the paper says, and what the authors' release does where it differs."""
+"""The recipes' networks as functions: what the paper says, what the authors' release does where it differs, and what
+keeps a network from learning a small set by heart.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ssrl.aggregation import AggregationConfig
 from ssrl.network import PAPER_GRIDS, WHOLE_FRAME, ModelConfig
@@ -17,6 +20,11 @@ def paper_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_
     return ModelConfig(feature_dim, tuple(scales), branches)
 
 
+def small_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_GRIDS) -> ModelConfig:
+    """The paper's network for sets of some dozens of videos, where a stage would overfit to the scales before it."""
+    return replace(paper_model(feature_dim, scales, grids), scale_dropout=0.5)
+
+
 def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_GRIDS) -> ModelConfig:
     """The network of the authors' release: f / N attention, MPA at stride 1, dropout on the finest branch."""
     relation = RelationConfig(attention="mean")
@@ -28,4 +36,4 @@ def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAP
     return ModelConfig(feature_dim, tuple(scales), branches, vtr=relation, psr=relation, standardise=False, spread_to=0)
 
 
-MODELS: dict[str, Callable[..., ModelConfig]] = {"paper": paper_model, "released": released_model}
+MODELS: dict[str, Callable[..., ModelConfig]] = {"paper": paper_model, "released": released_model, "small": small_model}

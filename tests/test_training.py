@@ -11,7 +11,7 @@ import torch
 from ssrl.checkpoints import load_checkpoint
 from ssrl.errors import UserError
 from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_videos, snippet_scores
-from ssrl.network import SSRL, Output
+from ssrl.network import SSRL, Output, keep_scales
 from ssrl.recipes import MODELS
 from ssrl.store.reader import Store
 from ssrl.store.segments import pool_segments, segment_bounds, segment_view
@@ -51,7 +51,7 @@ def trainer(store: Store, folder: Path, recipe: str = "paper", **changes: object
 
 
 def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
-    run = trainer(store, tmp_path, steps=60, scale_learning_rate=False).run(Silent())
+    run = trainer(store, tmp_path, steps=60).run(Silent())
     assert [result.scales for result in run.stages] == [(1,), (1, 2)]
     assert run.stages[-1].last_test_auc > 0.9
     network = load_checkpoint(run.best).network()
@@ -147,10 +147,19 @@ def output(scores: list[list[float]], magnitudes: list[list[float]]) -> Output:
     return Output(torch.tensor(scores), features, torch.tensor(scores)[:, None])
 
 
-def test_a_smaller_batch_takes_its_share_of_the_learning_rate() -> None:
-    assert training_config("paper").rate_for(32) == 1e-3
-    assert training_config("paper").rate_for(8) == pytest.approx(2.5e-4)
-    assert training_config("released").rate_for(8) == 1e-3
+def test_scale_dropout_keeps_one_scale_and_rests_in_evaluation() -> None:
+    torch.manual_seed(0)
+    kept = keep_scales(4000, 3, 0.5)
+    assert kept.any(dim=1).all()
+    assert kept.float().mean().item() == pytest.approx(0.5 + 0.125 / 3, abs=0.02)  # none of three: one chance in eight
+    network = SSRL(MODELS["small"](D, (1, 2)))
+    scales = {1: torch.randn(4, 8, 1, D), 2: torch.randn(4, 8, 6, D)}
+    network.mpa.eval(), network.psr.eval()
+    whole = network.eval().aggregate(scales)
+    network.training = True  # this module alone: batch norms and dropout rest
+    dropped = network.aggregate(scales)
+    assert not torch.equal(whole, dropped)
+    assert torch.equal(network.eval().aggregate(scales), whole)
 
 
 def test_equations_7_to_10_by_hand() -> None:
@@ -179,7 +188,7 @@ def test_settings_that_are_not_allowed_are_named(changes: dict) -> None:
 
 
 def test_an_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(UserError, match="paper, released"):
+    with pytest.raises(UserError, match="paper, released, small"):
         training_config("mine")
 
 
@@ -201,8 +210,8 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
 
 
 def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
-    run = trainer(store, tmp_path, scales=(2,), steps=80, scale_learning_rate=False).run(Silent())
-    assert run.stages[-1].last_test_auc > 0.95
+    run = trainer(store, tmp_path, scales=(2,), steps=80).run(Silent())
+    assert run.stages[-1].last_test_auc > 0.85
     network = load_checkpoint(run.best).network()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     for record in store.records("test"):

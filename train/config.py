@@ -1,4 +1,4 @@
-"""How a network is trained: one dataclass, and the two recipes as functions that return it (Sect. 4.2)."""
+"""How a network is trained: one dataclass, and the recipes as functions that return it (Sect. 4.2)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ class TrainConfig:
     stages: Stages = "step"  # one scale at a time, or "joint": all at once
     steps: int = 150
     videos_per_half: int = 32  # a batch is so many abnormal and as many normal videos
-    learning_rate: float = 1e-3  # of a full batch
-    scale_learning_rate: bool = True  # a smaller batch, of a set with fewer videos, takes its share of the rate
+    learning_rate: float = 1e-3
     weight_decay: float = 5e-4
     num_segments: int = PAPER_SEGMENTS
     select: Selection = "last"
@@ -42,11 +41,6 @@ class TrainConfig:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.val_fraction < 1:
             raise UserError(f"val_fraction must lie between 0 and 1, not at {self.val_fraction}")
-
-    def rate_for(self, videos_per_half: int) -> float:
-        """The learning rate of a batch of so many videos a half (the linear scaling rule, Goyal et al., 2017)."""
-        share = videos_per_half / self.videos_per_half if self.scale_learning_rate else 1.0
-        return self.learning_rate * share
 
     @property
     def stage_scales(self) -> tuple[tuple[int, ...], ...]:
@@ -80,12 +74,19 @@ def released_training(**changes: Any) -> TrainConfig:
         regularisers="flat batch",
         selection_dropout=0.7,
     )
-    return TrainConfig(
-        recipe="released", **{"weight_decay": 5e-3, "scale_learning_rate": False, "loss": loss, **changes}
-    )
+    return TrainConfig(recipe="released", **{"weight_decay": 5e-3, "loss": loss, **changes})
 
 
-TRAINING: dict[str, Callable[..., TrainConfig]] = {"paper": paper_training, "released": released_training}
+def small_training(**changes: Any) -> TrainConfig:
+    """For sets of some dozens of videos: the paper's losses, few and small steps."""
+    return TrainConfig(recipe="small", **{"learning_rate": 1.5e-4, "steps": 60, **changes})
+
+
+TRAINING: dict[str, Callable[..., TrainConfig]] = {
+    "paper": paper_training,
+    "released": released_training,
+    "small": small_training,
+}
 
 
 def training_config(recipe: str, **changes: Any) -> TrainConfig:

@@ -46,8 +46,9 @@ class StageTrainer:
         self.device = device
         self.features = Features(bags.view, network.config.scales, device)
         self.half = min(config.videos_per_half, max(len(bags.abnormal), len(bags.normal)))
-        rate = config.rate_for(self.half)
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+        self.optimiser = torch.optim.Adam(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
 
     def run(
         self,

@@ -17,8 +17,6 @@ import click
 from ssrl.commands.options import HELP
 from ssrl.console import command_errors, note, results
 
-DEMO_STEPS = 60  # batches a stage: enough for the synthetic set
-
 
 @dataclass
 class Phases:
@@ -35,10 +33,9 @@ class Phases:
 
 @click.command(context_settings=HELP)
 @click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where all of it goes.")
-@click.option("--steps", default=DEMO_STEPS, show_default=True, help="Training batches a stage.")
 @click.option("--seed", default=0, show_default=True, help="Of the set and of the training.")
 @command_errors
-def main(out: Path, steps: int, seed: int) -> None:
+def main(out: Path, seed: int) -> None:
     """Show the pipeline at work on videos that it draws itself: about five minutes on two cores.
 
     Example: python -m ssrl.commands.demo --out demo
@@ -51,7 +48,9 @@ def main(out: Path, steps: int, seed: int) -> None:
     phases.run("extract", lambda: _call(extract.main, "--dataset", "shanghaitech", "--root", data, "--out", features))
     phases.run(
         "train",
-        lambda: _call(train.main, "--features", features, "--out", run, "--steps", steps, "--seed", seed, "--resume"),
+        lambda: _call(
+            train.main, "--features", features, "--out", run, "--recipe", "small", "--seed", seed, "--resume"
+        ),
     )
     phases.run(
         "evaluate",

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 @click.option("--scales", default="1,2,3,4", show_default=True, callback=parse_scales, help="In order of introduction.")
 @click.option("--features", type=click.Path(path_type=Path), help="The store.  [default: the one below features/]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/STORE-seedN]")
-@click.option("--recipe", default="paper", show_default=True, help="paper, or released (the authors' code).")
+@click.option(
+    "--recipe", default="paper", show_default=True, help="paper, released (the authors' code), or small (few videos)."
+)
 @click.option("--stages", default="step", show_default=True, help="step: one scale at a time; joint: all at once.")
 @click.option("--steps", type=int, help="Batches a stage.  [default: the recipe's]")
+@click.option("--learning-rate", type=float, help="Of Adam.  [default: the recipe's]")
 @click.option("--seed", default=0, show_default=True, help="Of initialisation, batches and dropout.")
 @click.option("--select", default="last", show_default=True, help="What is best: the last step, or val, or test AUC.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -35,6 +38,7 @@ def main(
     recipe: str,
     stages: str,
     steps: int | None,
+    learning_rate: float | None,
     seed: int,
     select: str,
     device: str,
@@ -52,7 +56,8 @@ def main(
     from ssrl.train.stages import Trainer
 
     store = Store(features or find_store(Path("features")))
-    given = {"steps": steps} if steps is not None else {}
+    options = {"steps": steps, "learning_rate": learning_rate}
+    given = {name: value for name, value in options.items() if value is not None}
     config = training_config(recipe, scales=scales, stages=stages, seed=seed, select=select, **given)
     grids = {grid.scale: (grid.rows, grid.cols) for grid in store.config.geometry.grids}
     model = MODELS[recipe](store.config.feature_dim, scales, grids)
