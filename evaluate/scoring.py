@@ -19,6 +19,7 @@ from ssrl.store.reader import Store
 from ssrl.store.segments import segment_bounds
 
 CONTEXT = 32  # snippets around the one whose score is explained
+PATH_STEPS = 16  # of integrated gradients
 
 
 def score_videos(network: SSRL, store: Store, split: Split = "test") -> Iterator[VideoScores]:
@@ -86,24 +87,28 @@ def contribution_masks(
 ) -> dict[int, np.ndarray]:
     """Which patches raise one snippet's score, as a mask (rows, cols) in 0..1 a scale.
 
-    A patch contributes the product of the gradient of the snippet's logit with what sets the patch apart from the mean
-    training feature, summed over D (gradient times input); what lowers the score counts as nothing. The network sees
-    the snippet among its neighbours, as many as it was trained on.
+    The contributions are integrated gradients (Sundararajan et al., 2017) of the snippet's logit, from a snippet of
+    mean training features to the one at hand; what lowers the score counts as nothing. The network sees the snippet
+    among its neighbours, as many as it was trained on.
     """
     device = next(network.parameters()).device
     start = max(0, snippet - CONTEXT // 2)
-    context = {
-        scale: torch.from_numpy(features[scale][start : start + CONTEXT].astype(np.float32))[None].to(device)
-        for scale in network.config.scales
-    }
-    inputs = {scale: tensor.requires_grad_() for scale, tensor in context.items()}
-    network.logits(inputs)[0, snippet - start].backward()
+    shares = (torch.arange(PATH_STEPS, device=device) + 0.5)[:, None, None] / PATH_STEPS  # midpoints of the path
+    inputs, apart, paths = {}, {}, {}
+    for scale in network.config.scales:
+        context = torch.from_numpy(features[scale][start : start + CONTEXT].astype(np.float32)).to(device)  # (T, N, D)
+        baseline = network.baseline(scale).to(device)
+        apart[scale] = context[snippet - start] - baseline  # (N, D)
+        paths[scale] = (baseline + shares * apart[scale]).requires_grad_()  # (steps, N, D)
+        before, after = context[: snippet - start], context[snippet - start + 1 :]
+        repeated = [part.expand(PATH_STEPS, *part.shape) for part in (before, after)]
+        inputs[scale] = torch.cat([repeated[0], paths[scale][:, None], repeated[1]], dim=1)  # (steps, T, N, D)
+    network.logits(inputs)[:, snippet - start].sum().backward()
     masks = {}
     for scale in network.config.patch_scales:
-        apart = inputs[scale].detach() - network.baseline(scale).to(device)
-        gradient = inputs[scale].grad
+        gradient = paths[scale].grad
         assert gradient is not None
-        raises = (apart * gradient)[0, snippet - start].sum(dim=-1).clamp(min=0)  # (N,)
+        raises = (apart[scale] * gradient.mean(dim=0)).sum(dim=-1).clamp(min=0)  # (N,)
         mask = (raises / raises.max().clamp(min=1e-12)).cpu().numpy()
         masks[scale] = mask.reshape(grids[scale].rows, grids[scale].cols)
     return masks

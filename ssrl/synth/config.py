@@ -22,7 +22,7 @@ class SynthConfig:
     seed: int = 0
     height: int = 240
     width: int = 428
-    num_train: int = 48  # every event twice
+    num_train: int = 60
     num_test: int = 30
     pixel_masks: bool = True
 
