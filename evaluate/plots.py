@@ -34,7 +34,8 @@ def score_figure(video: VideoScores) -> Figure:
     axes.set(xlim=(0, video.num_frames), ylim=(0, 1.02), xlabel="frame", ylabel="anomaly score")
     if video.fps is not None:
         fps = video.fps
-        seconds = axes.secondary_xaxis("top", functions=(lambda frame: frame / fps, lambda second: second * fps))
+        to_seconds = (lambda frame: np.asarray(frame) / fps, lambda second: np.asarray(second) * fps)
+        seconds = axes.secondary_xaxis("top", functions=to_seconds)
         seconds.set_xlabel("seconds")
         seconds.spines["top"].set_visible(False)
     title = f"{video.id} ({video.category})" if video.category else video.id

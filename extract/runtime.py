@@ -22,7 +22,7 @@ class TorchRuntime:
         self.device = choose_device(device)
         self.precision = _precision(precision, self.device)
         self._dtype = getattr(torch, self.precision)
-        self._network = encoder.network.to(self.device, self._dtype, memory_format=torch.channels_last_3d)
+        self._network = encoder.network.to(self.device, self._dtype).to(memory_format=torch.channels_last_3d)
 
     def __str__(self) -> str:
         return f"{self.encoder.name} on {self.device.type} in {self.precision}"

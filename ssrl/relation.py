@@ -40,9 +40,10 @@ class NonLocalBlock(nn.Module):
         self.g = nn.Conv1d(channels, inner, 1)
         self.theta = nn.Conv1d(channels, inner, 1)
         self.phi = nn.Conv1d(channels, inner, 1)
-        self.W = nn.Sequential(nn.Conv1d(inner, channels, 1), nn.BatchNorm1d(channels))
-        nn.init.zeros_(self.W[1].weight)
-        nn.init.zeros_(self.W[1].bias)
+        norm = nn.BatchNorm1d(channels)
+        nn.init.zeros_(norm.weight)
+        nn.init.zeros_(norm.bias)
+        self.W = nn.Sequential(nn.Conv1d(inner, channels, 1), norm)
 
     def weights(self, x: Tensor) -> Tensor:
         """The attention map M of eq. 1: (B, C, N) → (B, N, N); row m weighs what element m takes from each n."""

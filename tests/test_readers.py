@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
-import media
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +15,7 @@ from PIL import Image
 from ssrl.errors import UserError
 from ssrl.extract.readers import BACKENDS, DecoderStopped, UnreadableVideo, open_reader
 from ssrl.extract.readers.frame_folder import natural_key
+from tests import media
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None
 FILE_BACKENDS = [

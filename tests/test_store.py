@@ -132,12 +132,12 @@ def test_an_unfinished_file_is_refused(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_writer_are_no_videos_and_can_be_removed(tmp_path: Path) -> None:
     store = write_store(tmp_path, 2)
-    leftover = video_path(tmp_path, f"x{TEMPORARY_MARK}1")
-    leftover = leftover.with_name(f"killed.h5{TEMPORARY_MARK}12345678")
+    leftover = tmp_path / "videos" / f"killed.h5{TEMPORARY_MARK}12345678"
     leftover.write_bytes(b"half")
     assert len(store.ids()) == 2
-    assert StoreWriter(tmp_path, CONFIG).remove_leftovers() == 1
-    assert not leftover.exists()
+    outcome = CliRunner().invoke(main, ["clean", str(tmp_path)])
+    assert outcome.exit_code == 0 and "1 half-written files removed" in outcome.output
+    assert not leftover.exists() and len(store.ids()) == 2
 
 
 def test_segments_are_means_computed_by_hand() -> None:

@@ -79,7 +79,7 @@ def released_training(**changes: Any) -> TrainConfig:
 
 def small_training(**changes: Any) -> TrainConfig:
     """For sets of some dozens of videos: the paper's losses, few and small steps."""
-    return TrainConfig(recipe="small", **{"learning_rate": 3e-4, "steps": 60, **changes})
+    return TrainConfig(recipe="small", **{"learning_rate": 1.5e-4, "steps": 60, **changes})
 
 
 TRAINING: dict[str, Callable[..., TrainConfig]] = {

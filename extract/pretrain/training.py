@@ -80,7 +80,7 @@ def fit(model: Micro3D, train: Batch, held_out: Batch, config: PretrainConfig) -
         batch = train.select(chosen).varied(generator)
         named = losses(model.cells(batch.frames / 255), batch.targets)
         optimizer.zero_grad()
-        sum(named.values()).backward()
+        torch.stack(list(named.values())).sum().backward()
         optimizer.step()
         schedule.step()
         if step % max(1, config.steps // 10) == 0:

@@ -73,3 +73,15 @@ def segments(store: Path, num_segments: int) -> None:
 
     view = segment_view(Store(store), num_segments, on_video=note)
     results.print(f"{view.path}: {len(view.ids)} videos", markup=False)
+
+
+@main.command(context_settings=HELP)
+@STORE
+@command_errors
+def clean(store: Path) -> None:
+    """Remove what runs that were killed left half-written. No run may be at work in this store."""
+    from ssrl.store.layout import read_config
+    from ssrl.store.writer import StoreWriter
+
+    count = StoreWriter(store, read_config(store)).remove_leftovers()
+    results.print(f"{store}: {count} half-written files removed", markup=False)
