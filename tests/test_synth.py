@@ -187,7 +187,7 @@ def test_the_default_set() -> None:
     plans = plan_videos(SynthConfig())
     counts = Counter((plan.split, plan.label) for plan in plans)
     assert counts == {("train", 0): 30, ("train", 1): 30, ("test", 0): 16, ("test", 1): 14}
-    assert len({plan.id for plan in plans}) == 70
+    assert len({plan.id for plan in plans}) == 90
     for plan in plans:
         assert re.fullmatch(r"\d\d_\d{4}" if plan.label else r"\d\d_\d{3}", plan.id)
         assert SHORTEST <= plan.conditions.recording.num_frames <= LONGEST
