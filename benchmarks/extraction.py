@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 
@@ -116,7 +117,7 @@ def decoded(clip: Path) -> tuple[np.ndarray, float]:
     slots = np.empty((1, 16, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
     began, count, first = time.perf_counter(), 0, slots[0]
     with open_reader(clip) as reader:
-        for filled in fill_snippets(reader.frames(), GEOMETRY, iter(lambda: slots[0], None)):
+        for filled in fill_snippets(reader.frames(), GEOMETRY, repeat(slots[0])):
             first = slots[0].copy() if count == 0 else first
             count += filled
     return first, count / (time.perf_counter() - began)
