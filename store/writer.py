@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,8 @@ from ssrl.store.layout import (
     scale_name,
     video_path,
 )
+
+RESERVE_BYTES = 16 << 20  # left free on the disk, for HDF5 cannot close a file that it cannot write to
 
 
 class StoreWriter:
@@ -80,7 +85,11 @@ class VideoWriter:
             )
 
     def append(self, features: Mapping[int, np.ndarray]) -> None:
-        """Add snippets: one array (n, N_r, D) a scale, with the same n. Raises a UserError on NaN or overflow."""
+        """Add snippets: one array (n, N_r, D) a scale, with the same n.
+
+        Raises a UserError on NaN or overflow, and an OSError (ENOSPC) before the disk is full.
+        """
+        self._check_space(sum(array.nbytes for array in features.values()))
         for scale in self.config.scales:
             dataset, added = self._file[scale_name(scale)], features[scale]
             if added.shape[1:] != dataset.shape[1:]:
@@ -95,6 +104,11 @@ class VideoWriter:
             start = dataset.shape[0]
             dataset.resize(start + len(stored), axis=0)
             dataset[start:] = stored
+
+    def _check_space(self, num_bytes: int) -> None:
+        folder = Path(self._file.filename).parent
+        if shutil.disk_usage(folder).free < num_bytes + RESERVE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
     def finish(self, record: VideoRecord) -> None:
         """Write the attributes, `complete` last. The number of snippets must fit the number of frames."""

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -181,3 +183,14 @@ def test_a_full_disk_is_told_from_other_failures() -> None:
     error.__context__ = OSError(errno.ENOSPC, "No space left on device")
     assert pipeline._is_disk_full(error)
     assert not pipeline._is_disk_full(FileNotFoundError(errno.ENOENT, "no such file"))
+
+
+def test_writing_stops_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, free = StoreWriter(tmp_path, CONFIG), iter([1 << 40, 1 << 20])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free)))
+    features = planted_features(np.random.default_rng(0), 16, 0, 0)
+    with pytest.raises(OSError, match="No space left") as caught, writer.video("one") as file:
+        file.append(features)
+        file.append(features)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "videos").iterdir())
