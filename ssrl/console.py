@@ -70,6 +70,11 @@ def warn(message: str) -> None:
     notes.print(message, markup=False)
 
 
+def percent(value: float | None) -> str:
+    """A share of 1 in per cent, or that it is not defined."""
+    return "not defined" if value is None else f"{100 * value:.2f} %"
+
+
 def progress_bar(unit: str) -> Progress:
     """A bar on stderr with count, rate of finish and ETA; silent where stderr is no terminal."""
     return Progress(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, WHERE
-from ssrl.console import command_errors, note, progress_bar, results, warn
+from ssrl.console import command_errors, note, percent, progress_bar, results, warn
 from ssrl.errors import UserError
 
 if TYPE_CHECKING:
@@ -135,17 +135,13 @@ def write(
         "features": f"{store.root} ({store.config.encoder}, weights {store.config.weights})",
         "scales": ", ".join(map(str, checkpoint.model.scales)),
         "selection": _selected(selection),
-        "AUC of the last step": _percent(selection["last_step_auc"]),
+        "AUC of the last step": percent(selection["last_step_auc"]),
         "protocol": evaluation.protocol,
     }
     suspicious = sorted(videos, key=lambda video: -video.highest_score)[:PICTURED_VIDEOS]
     overlays = write_overlays(folder, network, store, suspicious, where)
     title = f"Anomaly scores on {store.config.dataset}"
     return write_report(folder, evaluation, videos, title=title, facts=facts, overlays=overlays)
-
-
-def _percent(value: float | None) -> str:
-    return "not defined" if value is None else f"{100 * value:.2f} %"
 
 
 ROWS = (
@@ -162,14 +158,14 @@ def _print(evaluation: Evaluation, checkpoint: Checkpoint) -> None:
         warn(warning)
     for name, title in ROWS:
         reason = evaluation.undefined.get(name)
-        text = _percent(getattr(evaluation, name)) + (f" ({reason})" if reason else "")
+        text = percent(getattr(evaluation, name)) + (f" ({reason})" if reason else "")
         results.print(f"{title:28}{text}", markup=False)
     for name, result in evaluation.per_class.items():
-        results.print(f"  {name:26}{_percent(result.auc)} ({result.num_videos} videos)", markup=False)
+        results.print(f"  {name:26}{percent(result.auc)} ({result.num_videos} videos)", markup=False)
     selection = _selection(checkpoint)
     results.print(f"{'frames, videos':28}{evaluation.num_frames}, {evaluation.num_videos} ({evaluation.protocol})")
     results.print(
-        f"{'selection':28}{_selected(selection)}; AUC of the last step {_percent(selection['last_step_auc'])}",
+        f"{'selection':28}{_selected(selection)}; AUC of the last step {percent(selection['last_step_auc'])}",
         markup=False,
     )
 

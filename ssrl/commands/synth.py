@@ -6,28 +6,15 @@ from pathlib import Path
 
 import click
 
+from ssrl.commands.options import HELP, parse_size
 from ssrl.console import command_errors, progress_bar, results
 from ssrl.synth.config import DEFAULT_WORKERS, SynthConfig
 
 DEFAULTS = SynthConfig()
 
 
-class FrameSize(click.ParamType):
-    """HEIGHTxWIDTH in pixels."""
-
-    name = "HxW"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        height, times, width = str(value).lower().partition("x")
-        if not (times and height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
-            self.fail(f"{value!r} is not a size: write HEIGHTxWIDTH, as in 240x428", param, ctx)
-        return int(height), int(width)
-
-
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
     epilog="Example: ssrl-synth --out data/synth --seed 1 --train 20 --test 10",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
@@ -40,7 +27,7 @@ class FrameSize(click.ParamType):
 )
 @click.option(
     "--size",
-    type=FrameSize(),
+    callback=parse_size,
     default=f"{DEFAULTS.height}x{DEFAULTS.width}",
     show_default=True,
     help="Height and width of a frame in pixels.",

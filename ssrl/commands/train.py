@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssrl.commands.options import HELP, parse_scales
-from ssrl.console import command_errors, note, notes, progress_bar, results
+from ssrl.console import command_errors, note, notes, percent, progress_bar, results
 
 if TYPE_CHECKING:
     from ssrl.train.losses import Losses
@@ -93,10 +93,6 @@ class TrainingProgress:
 
     def stage_ends(self, result: StageResult) -> None:
         note(f"stage {result.stage} ended after {result.seconds:.0f} s, test AUC {percent(result.last_test_auc)}")
-
-
-def percent(value: float | None) -> str:
-    return "not defined" if value is None else f"{100 * value:.2f} %"
 
 
 def _report(run: Run, linked: bool) -> None:
