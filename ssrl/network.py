@@ -181,13 +181,11 @@ class SSRL(nn.Module):
 
     def aggregate(self, scales: Mapping[int, Tensor]) -> Tensor:
         """The sum over scales φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""
+        kept = self._kept(len(scales[self.config.scales[0]]))
         terms = []
-        for scale in self.config.scales:
+        for i, scale in enumerate(self.config.scales):
             x = self._standardised(scale, scales)
-            terms.append(x.transpose(1, 2) if scale == WHOLE_FRAME else self._branch(scale, x).unsqueeze(1))
-        if self.training and self.config.scale_dropout:
-            kept = keep_scales(len(terms[0]), len(terms), self.config.scale_dropout).to(terms[0])
-            terms = [term * kept[:, i, None, None, None] for i, term in enumerate(terms)]
+            terms.append(self._snippets(scale, x) if kept is None else self._snippets_of_some(scale, x, kept[:, i]))
         return torch.stack(torch.broadcast_tensors(*terms)).sum(dim=0)
 
     @property
@@ -204,13 +202,30 @@ class SSRL(nn.Module):
         standardised = self._standardised(scale, {scale: x})
         return network.attention(standardised.reshape(B * T, N, D)).view(B, T, N, N)
 
-    def _branch(self, scale: int, x: Tensor) -> Tensor:
+    def _kept(self, num_videos: int) -> Tensor | None:
+        """(num_videos, number of scales) booleans under scale dropout; None: every video keeps all scales."""
+        if not (self.training and self.config.scale_dropout):
+            return None
+        return keep_scales(num_videos, len(self.config.scales), self.config.scale_dropout)
+
+    def _snippets(self, scale: int, x: Tensor) -> Tensor:
+        """One scale's term of φ': (B, C, T, D), C = 1 for patches."""
+        if scale == WHOLE_FRAME:
+            return x.transpose(1, 2)
         B, T, N, D = x.shape
         patches = x.reshape(B * T, N, D)
         psr = self._psr_of(scale)
         if psr is not None:
             patches = psr(patches)
-        return self.mpa[str(scale)](patches).view(B, T, D)
+        return self.mpa[str(scale)](patches).view(B, 1, T, D)
+
+    def _snippets_of_some(self, scale: int, x: Tensor, kept: Tensor) -> Tensor:
+        """As `_snippets`, zero for the videos that do not keep this scale; those cost nothing."""
+        B, T, N, D = x.shape
+        rows = kept.nonzero().flatten().to(x.device)
+        C = N if scale == WHOLE_FRAME else 1
+        nothing = x.new_zeros(B, C, T, D)
+        return nothing.index_copy(0, rows, self._snippets(scale, x[rows])) if len(rows) else nothing
 
     def _psr_of(self, scale: int) -> RelationNetwork | None:
         name = "shared" if self.config.share_psr else str(scale)
