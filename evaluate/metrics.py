@@ -26,7 +26,14 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from ssrl.datasets.video import LABELS
 from ssrl.errors import UserError
-from ssrl.evaluate.protocol import Protocol, VideoScores, annotation_warnings, check_protocol, frame_arrays
+from ssrl.evaluate.protocol import (
+    Protocol,
+    VideoScores,
+    annotation_warnings,
+    check_protocol,
+    frame_arrays,
+    length_warnings,
+)
 
 THRESHOLD = 0.5  # of the false-alarm rate, as the literature reports it
 LOW_FAR_PERCENT = 1  # the second operating point allows this many false alarms in 100 normal frames
@@ -245,7 +252,7 @@ def _operating_points(every: _Frames, normal: _Frames) -> tuple[OperatingPoint, 
 
 
 def _warnings(videos: Sequence[VideoScores], without: tuple[str, ...]) -> tuple[str, ...]:
-    found = [text for video in videos for text in annotation_warnings(video)]
+    found = [*length_warnings(videos), *(text for video in videos for text in annotation_warnings(video))]
     if without:
         found.append(f"without frame labels, so that video_auc alone counts them: {', '.join(without)}")
     abnormal = [video for video in videos if video.label == 1]

@@ -27,7 +27,7 @@ def score_figure(video: VideoScores) -> Figure:
     axes = figure.add_subplot()
     for index, (start, stop) in enumerate(video.clipped_anomalies):
         axes.axvspan(start, stop, color=TRUTH_COLOUR, alpha=0.22, lw=0, label="" if index else "ground truth")
-    edges = np.append(np.arange(video.num_snippets) * video.frames_per_snippet, video.num_frames)
+    edges = video.frame_bounds
     axes.stairs(video.scores, edges, fill=True, color=SCORE_COLOUR, alpha=0.12)
     axes.stairs(video.scores, edges, baseline=None, color=SCORE_COLOUR, lw=1.5, label="score")
     axes.axhline(THRESHOLD, color=QUIET_COLOUR, lw=1, ls="--", label=f"threshold {THRESHOLD:g}")

@@ -8,11 +8,13 @@
     released     0 0 0 ....... 0   0 0 0 0 1 1 1 1   1 1 .. 1 · 1 .. 1  48 frames, 28 anomalous
 
 `true` cuts the last snippet at the end of the video. `released` is what the ground-truth files in common use
-count: the last label is repeated until the last snippet is full.
+count: the last label is repeated until the last snippet is full. Rows that are segments cover the video exactly
+(`ssrl.geometry.row_bounds`), so that both protocols count num_frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +22,7 @@ import numpy as np
 
 from ssrl.datasets.video import LABELS, check_id, frame_labels
 from ssrl.errors import UserError
-from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET
+from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, Rows, row_bounds
 
 Protocol = Literal["true", "released"]
 PROTOCOLS: tuple[Protocol, ...] = ("true", "released")
@@ -28,16 +30,18 @@ PROTOCOLS: tuple[Protocol, ...] = ("true", "released")
 
 @dataclass(frozen=True, eq=False)
 class VideoScores:
-    """One test video: what the network said of its snippets, and what the dataset says of its frames."""
+    """One test video: what the network said of its rows of features, and what the dataset says of its frames."""
 
     id: str
     label: int | None  # 0 normal, 1 abnormal; None: not known, so that it is scored but not evaluated
     category: str  # the class of the event, "" where the dataset has none
     num_frames: int
     fps: float | None
-    scores: np.ndarray  # (T,) float in 0..1, one a snippet
+    scores: np.ndarray  # (T,) float in 0..1, one a snippet, or one a segment
     frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
     anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop) from 0; None: no frame labels
+    rows: Rows = "snippets"
+    num_frames_known: bool = True  # False: taken as frames_per_snippet a row
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -55,7 +59,10 @@ class VideoScores:
 
     def _check_scores(self) -> None:
         scores, expected = self.scores, self.num_snippets
-        if scores.shape != (expected,):
+        if self.rows == "segments":
+            if scores.ndim != 1 or not len(scores):
+                raise UserError(f"video {self.id!r}: there must be one score a segment, not an array {scores.shape}")
+        elif scores.shape != (expected,):
             got = len(scores) if scores.ndim == 1 else f"an array {scores.shape} of"
             raise UserError(
                 f"video {self.id!r}: {self.num_frames} frames make {expected} snippets of "
@@ -90,6 +97,11 @@ class VideoScores:
         return -(-self.num_frames // self.frames_per_snippet)
 
     @property
+    def frame_bounds(self) -> np.ndarray:
+        """(T + 1,) frame indices: score i holds for the frames [b_i, b_i+1), and b_T is num_frames."""
+        return row_bounds(self.rows, len(self.scores), self.num_frames, self.frames_per_snippet)
+
+    @property
     def has_frame_labels(self) -> bool:
         """A normal video needs none: its label says that no frame of it is anomalous."""
         return self.anomalies is not None or self.label == 0
@@ -108,23 +120,34 @@ class VideoScores:
 def frame_arrays(video: VideoScores, protocol: Protocol = "true") -> tuple[np.ndarray, np.ndarray]:
     """Scores (F,) float64 and labels (F,) uint8 of a video's frames.
 
-    F is num_frames under `true` and T * frames_per_snippet under `released`. Intervals are cut at the end of
-    the video; `annotation_warnings` tells where that happens. Raises UserError for an abnormal video without
-    frame labels.
+    F is num_frames under `true`; under `released` it is T * frames_per_snippet where the rows are snippets.
+    Intervals are cut at the end of the video; `annotation_warnings` tells where that happens. Raises UserError for
+    an abnormal video without frame labels.
     """
     check_protocol(protocol)
     if not video.has_frame_labels:
         raise UserError(f"video {video.id!r} is abnormal and has no frame labels: its frames cannot be judged")
     labels = frame_labels(video.clipped_anomalies, video.num_frames)
-    scores = np.repeat(video.scores.astype(np.float64), video.frames_per_snippet)  # (T * L,)
-    if protocol == "released":
-        return scores, np.pad(labels, (0, len(scores) - video.num_frames), mode="edge")
-    return scores[: video.num_frames], labels
+    scores = np.repeat(video.scores.astype(np.float64), np.diff(video.frame_bounds))  # (num_frames,)
+    if protocol == "released" and video.rows == "snippets":
+        padding = (0, video.num_snippets * video.frames_per_snippet - video.num_frames)
+        return np.pad(scores, padding, mode="edge"), np.pad(labels, padding, mode="edge")
+    return scores, labels
 
 
 def check_protocol(protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise UserError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+
+
+def length_warnings(videos: Sequence[VideoScores]) -> tuple[str, ...]:
+    """How many videos were taken to be as long as their features, in words."""
+    unknown = [video for video in videos if not video.num_frames_known]
+    if not unknown:
+        return ()
+    one = len(unknown) == 1
+    lengths = "number of frames of 1 video is" if one else f"numbers of frames of {len(unknown)} videos are"
+    return (f"the {lengths} not known: {unknown[0].frames_per_snippet} a {unknown[0].rows[:-1]} were taken",)
 
 
 def annotation_warnings(video: VideoScores) -> tuple[str, ...]:

@@ -88,8 +88,8 @@ def scores_csv(video: VideoScores) -> str:
     has_labels = video.has_frame_labels
     labels = frame_arrays(video)[1].tolist() if has_labels else [""] * video.num_frames
     texts = [np.format_float_positional(score, unique=True, trim="0") for score in video.scores]
-    length = video.frames_per_snippet
-    rows = [f"{frame},{texts[frame // length]},{label}\n" for frame, label in enumerate(labels)]
+    of_frame = np.repeat(np.arange(len(texts)), np.diff(video.frame_bounds))  # (num_frames,), the row of each frame
+    rows = [f"{frame},{texts[of_frame[frame]]},{label}\n" for frame, label in enumerate(labels)]
     return "frame,score,label\n" + "".join(rows)
 
 
@@ -293,7 +293,7 @@ def _meter(value: float | None) -> str:
 def _videos(videos: Sequence[VideoScores], pictures: Mapping[str, list[str]]) -> str:
     ranked = sorted(videos, key=_rank)
     rows = "\n".join(_video(video, pictures.get(video.id, [])) for video in ranked)
-    merged = any(video.num_snippets > svg.MAX_STEPS for video in videos)
+    merged = any(len(video.scores) > svg.MAX_STEPS for video in videos)
     long_videos = "<span>long videos: lowest and highest score of neighbouring snippets</span>" if merged else ""
     return (
         "<h2>Videos</h2>\n"

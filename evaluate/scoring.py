@@ -42,6 +42,8 @@ def score_video(network: SSRL, store: Store, record: VideoRecord) -> VideoScores
         scores=snippet_scores(network, features),
         frames_per_snippet=store.config.geometry.frames_per_snippet,
         anomalies=record.anomalies,
+        rows=record.rows,
+        num_frames_known=record.num_frames_known,
     )
 
 

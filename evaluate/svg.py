@@ -59,17 +59,17 @@ def _steps(video: VideoScores) -> str:
 
 def shown_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:
     """First frames (S,) and scores (S,) of a strip's steps, S <= MAX_STEPS; no peak and no dip is lost."""
-    scores = video.scores.astype(np.float64)
+    scores, bounds = video.scores.astype(np.float64), video.frame_bounds
     if len(scores) <= MAX_STEPS:
-        return np.arange(len(scores)) * video.frames_per_snippet, scores
+        return bounds[:-1], scores
     edges = np.linspace(0, len(scores), MAX_STEPS // 2 + 1).astype(int)
     halves = []
     for start, stop in pairwise(edges):
         column = scores[start:stop]
         low, high = column.min(), column.max()
         halves += [high, low] if column.argmax() < column.argmin() else [low, high]
-    middles = (edges[:-1] + edges[1:]) / 2
-    starts = np.column_stack([edges[:-1], middles]).ravel() * video.frames_per_snippet
+    middles = (bounds[edges[:-1]] + bounds[edges[1:]]) / 2
+    starts = np.column_stack([bounds[edges[:-1]], middles]).ravel()
     return np.rint(starts).astype(int), np.array(halves)
 
 

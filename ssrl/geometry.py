@@ -10,18 +10,29 @@ scale 1       scale 2              a grid of rows x cols windows, row-major, cov
 │       │     ├──┼──┼──┤
 └───────┘     │3 │4 │5 │
               └──┴──┴──┘
+
+A row of features is a snippet, or (of features that others pooled) one of S segments spread evenly over the video:
+
+frames    0 ..... 12 | 13 .... 25 | 26 .... 39            num_frames = 40, S = 3
+segments      0      |     1      |     2                 segment i: frames floor(40 i / 3) to floor(40 (i + 1) / 3)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from ssrl.errors import UserError
 
 PAPER_SIZE = (480, 840)
 PAPER_WINDOWS = ((480, 840), (240, 280), (160, 168), (120, 120))
 PAPER_FRAMES_PER_SNIPPET = 16
+PAPER_SEGMENTS = 32  # of a video in training
+
+Rows = Literal["snippets", "segments"]  # what the rows of a video's features are
+ROWS: tuple[Rows, ...] = ("snippets", "segments")
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,10 @@ class Grid:
     def num_patches(self) -> int:
         """N_r of Sect. 3.1."""
         return self.rows * self.cols
+
+    @property
+    def window_pixels(self) -> int:
+        return self.window_height * self.window_width
 
 
 @dataclass(frozen=True)
@@ -117,3 +132,13 @@ class Geometry:
     def from_json(cls, value: dict[str, Any]) -> Geometry:
         windows = tuple((int(h), int(w)) for h, w in value["windows"])
         return cls(int(value["height"]), int(value["width"]), int(value["frames_per_snippet"]), windows)
+
+
+def row_bounds(rows: Rows, num_rows: int, num_frames: int, frames_per_snippet: int) -> np.ndarray:
+    """(num_rows + 1,) int64: row i of a video's features covers its frames [b_i, b_i+1), which are all its frames.
+
+    Of fewer frames than segments, some segments cover none.
+    """
+    if rows == "segments":
+        return np.arange(num_rows + 1, dtype=np.int64) * num_frames // num_rows
+    return np.minimum(np.arange(num_rows + 1, dtype=np.int64) * frames_per_snippet, num_frames)

@@ -15,17 +15,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
-from ssrl.geometry import Geometry
+from ssrl.geometry import Geometry, Rows
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE = "store.json"
 VIDEO_FOLDER = "videos"
 VIDEO_SUFFIX = ".h5"
+ARRAY_SUFFIX = ".npy"  # of the files that features are imported from
 DTYPES = ("float16", "float32")
+TrainSampling = Literal["dense", "segments"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,15 @@ class StoreConfig:
     normalisation: str = "(x / 255 - 0.45) / 0.225"
     precision: str = "float32"  # what the encoder computed in
     dtype: str = "float16"  # what is on disk
+    train_sampling: TrainSampling = "dense"  # segments: a long training video has one snippet in each of 32 segments
+    reuse_static: bool = False  # whether a patch cube that did not change took the feature of an earlier one
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise UserError(f"a store holds {' or '.join(DTYPES)}, not {self.dtype!r}")
+        if self.train_sampling not in get_args(TrainSampling):
+            raise UserError(f"train_sampling is {self.train_sampling!r}; allowed are dense and segments")
         for scale in self.scales:
             self.geometry.grid(scale)
 
@@ -58,8 +64,9 @@ class StoreConfig:
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of everything that decides what the features mean; not of where they lie."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+        """A short hash of everything that decides what a feature means; not of which scales there are."""
+        value = {name: value for name, value in self.to_json().items() if name != "scales"}
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "geometry": self.geometry.to_json(), "scales": list(self.scales)}
@@ -101,6 +108,14 @@ class VideoRecord:
     source_bytes: int = 0
     substituted_frames: int = 0  # frames that did not decode and repeat their neighbour
     anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop); None: no frame labels
+    rows: Rows = "snippets"  # what a row of the features is
+    reused_cubes: int = 0  # patch cubes that took the feature of an earlier one
+    num_frames_known: bool = True  # False: nothing states it, and it was taken as 16 a row
+
+    @property
+    def imported(self) -> bool:
+        """Whether the features were made from an array of features, so that there is no video to look at."""
+        return Path(self.source).suffix == ARRAY_SUFFIX
 
 
 def read_config(root: Path) -> StoreConfig:

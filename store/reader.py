@@ -47,11 +47,24 @@ class Store:
             source_bytes=int(attributes["source_bytes"]),
             substituted_frames=int(attributes["substituted_frames"]),
             anomalies=None if anomalies is None else tuple((int(start), int(stop)) for start, stop in anomalies),
+            rows=attributes["rows"],
+            reused_cubes=int(attributes["reused_cubes"]),
+            num_frames_known=bool(attributes["num_frames_known"]),
         )
+
+    def num_rows(self, video_id: str) -> int:
+        """How many rows each scale of a video has: its snippets, or its segments."""
+        with self._file(video_id) as file:
+            return len(file[scale_name(self.config.scales[0])])
 
     def features(self, video_id: str, scale: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Snippets [start, stop) of one scale: (n, N_r, D) in the store's dtype. Checksums are verified."""
         with self._file(video_id) as file:
+            if scale_name(scale) not in file:
+                raise UserError(
+                    f"{video_id} has no features of scale {scale} yet: the run that adds it to {self.root} has not "
+                    f"come to it; give its command again"
+                )
             return file[scale_name(scale)][start:stop]
 
     def check_scales(self, scales: Sequence[int]) -> None:
@@ -59,7 +72,7 @@ class Store:
         if missing:
             raise UserError(
                 f"{self.root} has no features of scale {missing[0]}; it has scales "
-                f"{','.join(map(str, self.config.scales))}. Ask for those, or extract into a new store"
+                f"{','.join(map(str, self.config.scales))}. Ask for those, or add it with ssrl-extract --scales"
             )
 
     @contextmanager

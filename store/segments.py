@@ -5,6 +5,8 @@ or the one snippet b_i where that span is empty (T < 32). This is the pooling of
 
     T = 5, 8 segments    b = 0 0 1 1 2 3 3 4 5      segments  0 0 1 1 2 3 3 4
 
+A video whose rows are 32 segments already (imported ones may be) pools to itself.
+
 One HDF5 file: scale1 (videos, 32, C, D), scale2 (videos, 32, 6, D), ..., contiguous, with the ids and the names and
 times of the files it was made from. A view that no longer fits its store is built anew.
 """
@@ -22,10 +24,10 @@ import numpy as np
 
 from ssrl.errors import UserError
 from ssrl.files import replacing
+from ssrl.geometry import PAPER_SEGMENTS
 from ssrl.store.layout import scale_name, video_path
 from ssrl.store.reader import Store
 
-PAPER_SEGMENTS = 32
 READ_SNIPPETS = 256  # at most so many snippets of a long video are held at a time
 
 
@@ -88,13 +90,13 @@ def _build(
             shape = (len(ids), num_segments, num_patches, dim)
             arrays[scale] = file.create_dataset(scale_name(scale), shape, dtype=store.config.dtype, track_times=False)
         for row, video_id in enumerate(ids):
-            num_snippets = store.config.geometry.num_snippets(store.record(video_id).num_frames)
+            num_rows = store.num_rows(video_id)
             for scale, array in arrays.items():
 
                 def read(start: int, stop: int, video_id: str = video_id, scale: int = scale) -> np.ndarray:
                     return store.features(video_id, scale, start, stop)
 
-                array[row] = _pool(read, num_snippets, num_segments)
+                array[row] = _pool(read, num_rows, num_segments)
             if on_video is not None:
                 on_video(video_id)
         file.attrs["state"] = state

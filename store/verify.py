@@ -30,11 +30,12 @@ def _problem(store: Store, video_id: str) -> str:
         record = store.record(video_id)
         if record.id != video_id:
             return f"holds the video {record.id!r}; delete it and extract again"
-        num_snippets = store.config.geometry.num_snippets(record.num_frames)
+        snippets = record.rows == "snippets"
+        num_rows = store.config.geometry.num_snippets(record.num_frames) if snippets else store.num_rows(video_id)
         for scale in store.config.scales:
             features = store.features(video_id, scale)
-            if features.shape != store.config.shape(scale, num_snippets):
-                wanted = store.config.shape(scale, num_snippets)
+            if features.shape != store.config.shape(scale, num_rows):
+                wanted = store.config.shape(scale, num_rows)
                 return f"scale {scale} has the shape {features.shape} instead of {wanted}; delete it and extract again"
             if not np.isfinite(features).all():
                 return f"scale {scale} holds values that are not finite; delete it and extract again"

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -25,33 +26,57 @@ from ssrl.store.layout import (
     video_path,
 )
 
+ALWAYS_KNOWN = (  # the attributes that every record has
+    *("id", "num_frames", "split", "category", "source", "source_bytes", "substituted_frames"),
+    *("rows", "reused_cubes", "num_frames_known"),
+)
 RESERVE_BYTES = 16 << 20  # left free on the disk, for HDF5 cannot close a file that it cannot write to
 
 
 class StoreWriter:
     """Opens the store at `root`, or starts it. Many writers on many hosts may share one store.
 
+    Scales that the store does not have yet are added to its configuration, and then to one video after the other.
     Raises a UserError where the folder holds features of another configuration, naming what differs.
     """
 
     def __init__(self, root: Path, config: StoreConfig) -> None:
         self.root = root
+        there = read_config(root) if (root / CONFIG_FILE).exists() else None
+        if there is not None:
+            config = replace(config, scales=tuple(sorted({*there.scales, *config.scales})))
+            refuse_other(root, replace(there, scales=config.scales), config)
         self.config = config
-        if (root / CONFIG_FILE).exists():
-            refuse_other(root, read_config(root), config)
-        else:
+        if there != config:
             write_json(root / CONFIG_FILE, config.to_json())
         (root / VIDEO_FOLDER).mkdir(exist_ok=True)
 
     def has(self, video_id: str) -> bool:
-        return video_path(self.root, video_id).is_file()
+        return not self.missing_scales(video_id)
+
+    def missing_scales(self, video_id: str) -> tuple[int, ...]:
+        """The scales that are still to be written: all, or none, or those that were added to the store since."""
+        path = video_path(self.root, video_id)
+        if not path.is_file():
+            return self.config.scales
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                return tuple(scale for scale in self.config.scales if scale_name(scale) not in file)
+        except OSError:
+            return ()  # damaged: whoever reads or verifies it will be told
 
     @contextmanager
-    def video(self, video_id: str) -> Iterator[VideoWriter]:
-        """Write one video's file. It gets its name when the block ends well, after `finish`; else it is removed."""
-        with replacing(video_path(self.root, video_id)) as temporary:
+    def video(self, video_id: str, scales: tuple[int, ...] | None = None) -> Iterator[VideoWriter]:
+        """Write one video's file: `scales`, or all; those that it has already are kept.
+
+        It gets its name when the block ends well, after `finish`; else it is removed.
+        """
+        path = video_path(self.root, video_id)
+        with replacing(path) as temporary:
             with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-                writer = VideoWriter(file, self.config, video_id)
+                writer = VideoWriter(file, self.config, video_id, scales or self.config.scales)
+                if path.is_file():
+                    writer.keep_other_scales(path)
                 yield writer
             if not writer.finished:
                 raise RuntimeError(f"{video_id} was left before finish()")
@@ -67,12 +92,13 @@ class StoreWriter:
 class VideoWriter:
     """Appends a video's snippets as they come, so that memory does not grow with its length."""
 
-    def __init__(self, file: h5py.File, config: StoreConfig, video_id: str) -> None:
+    def __init__(self, file: h5py.File, config: StoreConfig, video_id: str, scales: tuple[int, ...]) -> None:
         self.config = config
         self.video_id = video_id
+        self.scales = scales
         self.finished = False
         self._file = file
-        for scale in config.scales:
+        for scale in scales:
             _, num_patches, dim = config.shape(scale, 0)
             file.create_dataset(
                 scale_name(scale),
@@ -84,13 +110,20 @@ class VideoWriter:
                 track_times=False,
             )
 
+    def keep_other_scales(self, path: Path) -> None:
+        """Take over the scales that the video's earlier file has and this one does not write."""
+        with h5py.File(path, "r", locking=False) as earlier:
+            for scale in self.config.scales:
+                if scale not in self.scales and scale_name(scale) in earlier:
+                    earlier.copy(scale_name(scale), self._file)
+
     def append(self, features: Mapping[int, np.ndarray]) -> None:
         """Add snippets: one array (n, N_r, D) a scale, with the same n.
 
         Raises a UserError on NaN or overflow, and an OSError (ENOSPC) before the disk is full.
         """
         self._check_space(sum(array.nbytes for array in features.values()))
-        for scale in self.config.scales:
+        for scale in self.scales:
             dataset, added = self._file[scale_name(scale)], features[scale]
             if added.shape[1:] != dataset.shape[1:]:
                 raise ValueError(f"scale {scale} takes {dataset.shape[1:]} a snippet, not {added.shape[1:]}")
@@ -99,7 +132,7 @@ class VideoWriter:
             if not np.isfinite(stored).all():
                 raise UserError(
                     f"{self.video_id}: the features of scale {scale} are not finite as {self.config.dtype}; "
-                    f"extract with --dtype float32, or check the encoder's weights"
+                    f"use --dtype float32, or check the encoder's weights, or the file that was imported"
                 )
             start = dataset.shape[0]
             dataset.resize(start + len(stored), axis=0)
@@ -111,14 +144,10 @@ class VideoWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
     def finish(self, record: VideoRecord) -> None:
-        """Write the attributes, `complete` last. The number of snippets must fit the number of frames."""
-        wanted = self.config.geometry.num_snippets(record.num_frames)
-        for scale in self.config.scales:
-            written = self._file[scale_name(scale)].shape[0]
-            if written != wanted:
-                raise ValueError(f"{record.id}: {written} snippets, but {record.num_frames} frames make {wanted}")
+        """Write the attributes, `complete` last. All scales must have as many rows, snippets as the frames make."""
+        self._check_rows(record)
         attributes = self._file.attrs
-        for name in ("id", "num_frames", "split", "category", "source", "source_bytes", "substituted_frames"):
+        for name in ALWAYS_KNOWN:
             attributes[name] = getattr(record, name)
         for name in ("label", "fps"):
             if getattr(record, name) is not None:
@@ -128,6 +157,15 @@ class VideoWriter:
         attributes["configuration"] = self.config.fingerprint
         attributes["complete"] = True
         self.finished = True
+
+    def _check_rows(self, record: VideoRecord) -> None:
+        written = {name: len(dataset) for name, dataset in self._file.items()}
+        count = next(iter(written.values()))
+        if count == 0 or set(written.values()) != {count}:
+            raise ValueError(f"{record.id}: each scale needs as many rows, and at least one; they have {written}")
+        wanted = self.config.geometry.num_snippets(record.num_frames)
+        if record.rows == "snippets" and count != wanted:
+            raise ValueError(f"{record.id}: {count} snippets, but {record.num_frames} frames make {wanted}")
 
 
 def refuse_other(root: Path, there: StoreConfig, wanted: StoreConfig) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ssrl.datasets import DATASET_NAMES, describe_missing, load_dataset, shanghaitech, ucsd_ped2
+from ssrl.datasets import DATASET_NAMES, describe_missing, load_catalogue, load_dataset, shanghaitech, ucsd_ped2
 from ssrl.datasets.manifest import id_of
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
@@ -145,6 +146,19 @@ def test_bad_split_lists(tmp_path: Path, line: str, complaint: str) -> None:
         load_dataset("shanghaitech", root)
 
 
+@pytest.mark.parametrize("masks", ["test_frame_mask", "testing/test_frame_mask"])
+def test_the_catalogue_of_shanghaitech_needs_no_videos(tmp_path: Path, masks: str) -> None:
+    (tmp_path / masks).mkdir(parents=True)
+    np.save(tmp_path / masks / "01_0015.npy", np.array([1, 1, 0], dtype=np.uint8))
+    dataset = load_catalogue("shanghaitech", tmp_path / "absent", annotations=tmp_path)
+    assert len(dataset.videos) == 437 and len(dataset.missing) == 63 + 44 - 1
+    video = by_id(dataset)["01_0015"]
+    assert (video.split, video.label, video.num_frames, video.anomalies) == ("test", 1, 3, ((0, 2),))
+    bare = load_catalogue("shanghaitech", tmp_path / "absent")
+    assert by_id(bare)["01_0015"].anomalies is None and bare.missing == ()
+    assert [(v.id, v.label, v.split) for v in bare.videos] == [(v.id, v.label, v.split) for v in dataset.videos]
+
+
 @pytest.mark.parametrize("content", [b"no array", b"", None])
 def test_bad_masks(tmp_path: Path, content: bytes | None) -> None:
     root = make_shanghaitech(tmp_path)
@@ -216,6 +230,33 @@ def test_ucf_crime_without_events(tmp_path: Path) -> None:
     assert by_id(dataset)["Abuse028_x264"].anomalies is None
     assert by_id(dataset)["Normal_Videos_003_x264"].anomalies == ()
     assert "2 of 6 videos have no frame labels" in describe_missing(dataset)
+
+
+def test_the_carried_lists_of_ucf_crime() -> None:
+    videos = load_catalogue("ucf-crime", Path("absent")).videos
+    counts = Counter((video.split, video.label) for video in videos)
+    assert counts == {("train", 0): 800, ("train", 1): 810, ("test", 0): 150, ("test", 1): 140}
+    assert len({video.category for video in videos}) == 13 + 1
+
+
+def test_ucf_crime_without_lists_takes_the_carried_ones(tmp_path: Path) -> None:
+    root = make_ucf_crime(tmp_path, tmp_path)
+    (root / "Anomaly_Train.txt").unlink()
+    with pytest.raises(UserError, match=r"Anomaly_Train\.txt is not below .*, but the other"):
+        load_dataset("ucf-crime", root)
+    (root / "Anomaly_Test.txt").unlink()
+    dataset = load_dataset("ucf-crime", root)
+    assert len(dataset.videos) == 5 - 1  # Normal_Videos003 is not in the official lists
+    assert by_id(dataset)["Abuse028_x264"].anomalies == ((164, 240),)
+
+
+def test_the_catalogue_of_ucf_crime_needs_no_videos(tmp_path: Path) -> None:
+    make_ucf_crime(tmp_path / "videos", tmp_path / "lists")
+    dataset = load_catalogue("ucf-crime", tmp_path / "absent", annotations=tmp_path / "lists")
+    loaded = load_dataset("ucf-crime", make_ucf_crime(tmp_path / "videos", tmp_path / "videos"))
+    assert {**by_id(dataset), **by_id(loaded)}.keys() == by_id(dataset).keys()
+    for video in loaded.videos:
+        assert replace(by_id(dataset)[video.id], path=video.path) == video
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,6 +63,23 @@ def test_a_count_of_snippets_that_does_not_fit_is_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match=message), writer.video(record.id) as file:
         file.append(features)
         file.finish(record)
+
+
+def test_scales_of_segments_must_agree_and_need_no_frames_to_fit(tmp_path: Path) -> None:
+    record = replace(planted_record(1), rows="segments")
+    features = planted_features(np.random.default_rng(0), 16 * 3, 0, 0)
+    writer = StoreWriter(tmp_path, CONFIG)
+    with pytest.raises(ValueError, match="each scale needs as many rows"), writer.video(record.id) as file:
+        file.append({**features, 2: features[2][:2]})
+        file.finish(record)
+    with writer.video(record.id) as file:
+        file.append(features)
+        file.finish(record)
+    store = Store(tmp_path)
+    assert store.record(record.id) == record and store.num_rows(record.id) == 3
+    assert [finding.problem for finding in verify(store)] == [""]
+    view = segment_view(store, num_segments=3)
+    np.testing.assert_array_equal(view.scales[4][0], store.features(record.id, 4))  # 3 of 3: each is itself
 
 
 def test_features_that_overflow_half_precision_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from ssrl.errors import UserError
-from ssrl.store.segments import PAPER_SEGMENTS
+from ssrl.geometry import PAPER_SEGMENTS
 from ssrl.train.losses import LossConfig
 
 Selection = Literal["last", "val", "test"]

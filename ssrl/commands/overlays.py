@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssrl.console import warn
+from ssrl.console import note, warn
 from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import combine_masks, overlay
 from ssrl.evaluate.protocol import VideoScores
@@ -31,8 +31,11 @@ def write_overlays(
 
     `where` is "contribution" (what raised the score) or "attention" (where PSR looks, as in Fig. 6).
     """
+    imported = {video.id for video in videos if store.record(video.id).imported}
+    if imported:
+        note(f"no pictures of where for {len(imported)} videos: their features were imported, without the videos")
     pictures = {}
-    for video in videos:
+    for video in (video for video in videos if video.id not in imported):
         try:
             pictures[video.id] = _of_video(folder / "where", network, store, video, where)
         except UserError as error:
@@ -45,7 +48,8 @@ def _of_video(folder: Path, network: SSRL, store: Store, video: VideoScores, whe
     snippets = top_snippets(video.scores, PICTURES_PER_VIDEO)
     features = {scale: store.features(video.id, scale) for scale in network.config.scales}
     grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
-    middles = [sum(geometry.frame_span(snippet, video.num_frames)) // 2 for snippet in snippets]
+    bounds = video.frame_bounds
+    middles = [int(bounds[snippet] + bounds[snippet + 1]) // 2 for snippet in snippets]
     frames = _frames(Path(store.record(video.id).source), middles)
     written = []
     for frame_index, snippet in zip(middles, snippets, strict=True):

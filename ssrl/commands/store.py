@@ -37,8 +37,10 @@ def info(store: Path) -> None:
     for record in records:
         substituted = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
         labels = "" if record.anomalies is None else f", {sum(b - a for a, b in record.anomalies)} anomalous"
+        length = f"{record.num_frames} frames" + ("" if record.num_frames_known else " (not known, 16 a row)")
+        rows = f", {opened.num_rows(record.id)} segments" if record.rows == "segments" else ""
         results.print(
-            f"  {record.id}  {record.split}, {kind_of(record.label)}, {record.num_frames} frames{labels}{substituted}",
+            f"  {record.id}  {record.split}, {kind_of(record.label)}, {length}{rows}{labels}{substituted}",
             markup=False,
         )
 

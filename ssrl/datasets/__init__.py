@@ -16,6 +16,11 @@ _OFFICIAL: dict[str, Callable[[Path], Dataset]] = {
     "ucf-crime": ucf_crime.load,
     "ucsd-ped2": ucsd_ped2.load,
 }
+_CATALOGUES: dict[str, Callable[[Path | None], Dataset]] = {
+    "shanghaitech": shanghaitech.catalogue,
+    "ucf-crime": ucf_crime.catalogue,
+    "ucsd-ped2": ucsd_ped2.catalogue,
+}
 DATASET_NAMES = (*_OFFICIAL, MANIFEST)
 
 
@@ -25,22 +30,66 @@ def load_dataset(name: str, root: Path, *, manifest: Path | None = None, frame_l
     `manifest` and `frame_labels` are the two tables of a dataset of one's own (`ssrl.datasets.manifest`).
     Raises `UserError` for an unknown name, a bad table, or where not one video is there.
     """
+    _check_name(name)
+    root = Path(root)
+    _check_folder(root, "the dataset's root", "--root")
+    if (table := _check_tables(name, manifest, frame_labels)) is not None:
+        return manifest_table.load(root, table, Path(frame_labels) if frame_labels else None)
+    return _OFFICIAL[name](root)
+
+
+def load_catalogue(
+    name: str,
+    root: Path,
+    *,
+    annotations: Path | None = None,
+    manifest: Path | None = None,
+    frame_labels: Path | None = None,
+) -> Dataset:
+    """Every video of the dataset `name` with what its lists and annotations tell; no video file is looked for.
+
+    `annotations` is a folder with the official frame labels of an official dataset; without it, abnormal videos have
+    none. What it lacks is listed in `Dataset.missing`. The tables go with "manifest", whose paths start from `root`.
+    """
+    _check_name(name)
+    if (table := _check_tables(name, manifest, frame_labels)) is not None:
+        if annotations is not None:
+            raise UserError("--annotations goes with an official dataset; give a manifest's frames in --frame-labels")
+        return manifest_table.catalogue(root, table, Path(frame_labels) if frame_labels else None)
+    if annotations is not None:
+        _check_folder(annotations, "the folder of annotations", "--annotations")
+    found = _CATALOGUES[name](annotations)
+    if annotations is not None and not any(video.anomalies for video in found.videos):
+        raise UserError(
+            f"{annotations} holds no frame labels of {name}; looked for, e.g., {next(iter(found.missing), 'none')}. "
+            f"Point --annotations at the folder that holds them, or leave it out to have video labels alone"
+        )
+    return found
+
+
+def _check_name(name: str) -> None:
     if name not in DATASET_NAMES:
         raise UserError(f"there is no dataset {name!r}; known are {', '.join(DATASET_NAMES)}")
-    root = Path(root)
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing there"
-        raise UserError(f"the dataset's root {root} must be a folder, but is {found}; correct --root")
+
+
+def _check_folder(folder: Path, what: str, option: str) -> None:
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing there"
+        raise UserError(f"{what} {folder} must be a folder, but is {found}; correct {option}")
+
+
+def _check_tables(name: str, manifest: Path | None, frame_labels: Path | None) -> Path | None:
+    """The table of a dataset of one's own; None for an official dataset, which takes no tables."""
     if name == MANIFEST:
         if manifest is None:
             raise UserError("the dataset 'manifest' needs a table of videos: give it with --manifest videos.csv")
-        return manifest_table.load(root, Path(manifest), Path(frame_labels) if frame_labels else None)
+        return Path(manifest)
     if manifest is not None or frame_labels is not None:
         raise UserError(
             f"{name} brings its own labels: --manifest and --frame-labels go with --dataset manifest alone; "
             f"leave them out, or name that dataset"
         )
-    return _OFFICIAL[name](root)
+    return None
 
 
 def describe_missing(dataset: Dataset) -> str:

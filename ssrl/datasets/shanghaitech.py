@@ -2,7 +2,7 @@
 
 training/videos/01_001.avi              normal videos: three digits after the underscore
 testing/frames/01_0014/000.jpg ...      abnormal videos: four digits
-testing/test_frame_mask/01_0014.npy     (num_frames,) 0 or 1, of abnormal videos
+testing/test_frame_mask/01_0014.npy     (num_frames,) 0 or 1, of abnormal videos; or test_frame_mask/01_0014.npy
 SH_Train.txt, SH_Test.txt               ids of the split; where absent, the lists in `splits/` are taken
 """
 
@@ -31,7 +31,7 @@ def load(root: Path) -> Dataset:
         if not path.exists():
             missing.append(f"{video_id}: {path}")
             continue
-        video, missing_mask = _read_video(root, video_id, split, path)
+        video, missing_mask = _read_video(root, video_id, split)
         videos.append(video)
         missing.extend(missing_mask)
     if not videos:
@@ -42,6 +42,17 @@ def load(root: Path) -> Dataset:
             f"(ShanghaiTech Campus, Liu et al. 2018), or make a synthetic one in its layout: ssrl-synth --out {root}"
         )
     return Dataset("shanghaitech", tuple(videos), tuple(missing))
+
+
+def catalogue(annotations: Path | None) -> Dataset:
+    """Every video of the re-split, at its place in the official layout, whether it is there or not.
+
+    `annotations` holds the masks, and may hold split lists of its own; None: labels alone.
+    """
+    root = annotations or CARRIED
+    read = [_read_video(root, video_id, split) for video_id, split in read_split(split_folder(root)).items()]
+    missing = [mask for _, masks in read for mask in masks] if annotations else []
+    return Dataset("shanghaitech", tuple(video for video, _ in read), tuple(missing))
 
 
 def label_of(video_id: str) -> int:
@@ -89,15 +100,21 @@ def read_split(folder: Path) -> dict[str, Split]:
     return split_of
 
 
-def _read_video(root: Path, video_id: str, split: Split, path: Path) -> tuple[Video, list[str]]:
+def _read_video(root: Path, video_id: str, split: Split) -> tuple[Video, list[str]]:
     """The video, and what is missing of its annotations."""
+    path = video_path(root, video_id)
     if not label_of(video_id):
         return Video(video_id, path, 0, split, anomalies=()), []
-    mask_path = root / "testing" / "test_frame_mask" / f"{video_id}.npy"
+    mask_path = _mask_folder(root) / f"{video_id}.npy"
     if not mask_path.exists():
         return Video(video_id, path, 1, split), [f"{video_id}: {mask_path}"]
     mask = read_mask(mask_path)
     return Video(video_id, path, 1, split, num_frames=len(mask), anomalies=intervals(mask)), []
+
+
+def _mask_folder(root: Path) -> Path:
+    official, alone = root / "testing" / "test_frame_mask", root / "test_frame_mask"
+    return alone if alone.is_dir() and not official.is_dir() else official
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -1,7 +1,7 @@
 """UCF-Crime (Sultani et al., CVPR 2018), in the folders of the official download.
 
     Anomaly-Videos-Part-1/Abuse/Abuse001_x264.mp4, ...      files are found by name anywhere below the root
-    Anomaly_Train.txt, Anomaly_Test.txt                     "<class>/<file>" a line
+    Anomaly_Train.txt, Anomaly_Test.txt                     "<class>/<file>" a line; else those in `splits/`
     Temporal_Anomaly_Annotation_for_Testing_Videos.txt      "<file> <class> <first> <last> <first> <last>", -1 for none
 
 First and last frame of an event are taken as counted from 1, both included: the frames [first - 1, last).
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ssrl.datasets.video import Dataset, Split, Video
@@ -18,6 +19,7 @@ from ssrl.errors import UserError
 
 SPLIT_LISTS: dict[Split, str] = {"train": "Anomaly_Train.txt", "test": "Anomaly_Test.txt"}
 EVENTS = "Temporal_Anomaly_Annotation_for_Testing_Videos.txt"
+CARRIED = Path(__file__).parent / "splits"
 NORMAL = "Normal"
 Intervals = tuple[tuple[int, int], ...]
 
@@ -25,19 +27,14 @@ Intervals = tuple[tuple[int, int], ...]
 def load(root: Path) -> Dataset:
     """The 1,900 videos of the official lists, or of the lists found below `root`."""
     files = files_by_name(root)
-    events = read_events(_annotation(files, root, EVENTS)) if EVENTS in files else {}
     videos, missing = [], []
-    for name, folder, split in _listed(files, root):
-        video_id = Path(name).stem
-        path = _choose(files.get(name, []), folder)
+    for listed in _listed_videos(files, root):
+        path = _choose(files.get(listed.path.name, []), listed.path.parent.name)
         if path is None:
-            missing.append(f"{video_id}: {root}/**/{name}")
+            missing.append(f"{listed.id}: {root}/**/{listed.path.name}")
             continue
-        label = 0 if folder_is_normal(folder) else 1
-        anomalies: Intervals | None = () if label == 0 else events.get(name)
-        if anomalies is None and split == "test":
-            missing.append(f"{video_id}: its row in {EVENTS}")
-        videos.append(Video(video_id, path, label, split, folder if label else NORMAL, anomalies=anomalies))
+        missing.extend(_missing_row(listed))
+        videos.append(replace(listed, path=path))
     if not videos:
         raise UserError(
             f"no video of UCF-Crime below {root}: looked for files such as "
@@ -46,6 +43,29 @@ def load(root: Path) -> Dataset:
             f"(UCF-Crime, Center for Research in Computer Vision, University of Central Florida)"
         )
     return Dataset("ucf-crime", tuple(videos), tuple(missing))
+
+
+def catalogue(annotations: Path | None) -> Dataset:
+    """Every video of the lists, at its place in the official layout, whether it is there or not.
+
+    `annotations` holds the official text files, or some of them; None: the carried lists, so labels alone.
+    """
+    videos = list(_listed_videos(files_by_name(annotations) if annotations else {}, annotations or CARRIED))
+    missing = [row for video in videos for row in _missing_row(video)] if annotations else []
+    return Dataset("ucf-crime", tuple(videos), tuple(missing))
+
+
+def _listed_videos(files: dict[str, list[Path]], root: Path) -> Iterator[Video]:
+    events = read_events(_first(files[EVENTS], root)) if EVENTS in files else {}
+    for name, folder, split in _listed(files, root):
+        label = 0 if folder_is_normal(folder) else 1
+        anomalies: Intervals | None = () if label == 0 else events.get(name)
+        path = root / folder / name
+        yield Video(path.stem, path, label, split, folder if label else NORMAL, anomalies=anomalies)
+
+
+def _missing_row(video: Video) -> list[str]:
+    return [f"{video.id}: its row in {EVENTS}"] if video.anomalies is None and video.split == "test" else []
 
 
 def files_by_name(root: Path) -> dict[str, list[Path]]:
@@ -70,16 +90,22 @@ def _choose(paths: list[Path], folder: str) -> Path | None:
     return next(iter([*in_folder, *paths]), None)
 
 
-def _annotation(files: dict[str, list[Path]], root: Path, name: str) -> Path:
-    """A list file: in the root, else in root/annotations, else the first anywhere below."""
-    found = files.get(name, [])
-    if not found:
+def _split_list(files: dict[str, list[Path]], root: Path, name: str) -> Path:
+    """A split list below `root`, or the carried one where `root` has neither of the two."""
+    if name in files:
+        return _first(files[name], root)
+    if any(other in files for other in SPLIT_LISTS.values()):
         raise UserError(
-            f"{name} is not below {root}: the lists of UCF-Crime tell its videos and labels. Get "
-            f"{', '.join(SPLIT_LISTS.values())} and {EVENTS} from the authors' page (UCF-Crime, Center for Research "
-            f"in Computer Vision, University of Central Florida) and put them into {root} or {root / 'annotations'}"
+            f"{name} is not below {root}, but the other of {' and '.join(SPLIT_LISTS.values())} is. Get both from the "
+            f"authors' page (UCF-Crime, Center for Research in Computer Vision, University of Central Florida) and "
+            f"put them into {root} or {root / 'annotations'}, or remove the one that is there to use the official lists"
         )
-    preferred = [path for path in (root / name, root / "annotations" / name) if path in found]
+    return CARRIED / name
+
+
+def _first(found: list[Path], root: Path) -> Path:
+    """Of several files of one name: that in the root, else in root/annotations, else the first anywhere below."""
+    preferred = [path for folder in (root, root / "annotations") for path in found if path.parent == folder]
     return next(iter([*preferred, *found]))
 
 
@@ -87,7 +113,7 @@ def _listed(files: dict[str, list[Path]], root: Path) -> Iterator[tuple[str, str
     """(file name, class folder, split) of each line of the two lists."""
     seen: dict[str, str] = {}
     for split, list_name in SPLIT_LISTS.items():
-        path = _annotation(files, root, list_name)
+        path = _split_list(files, root, list_name)
         for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
             if not line.strip():
                 continue

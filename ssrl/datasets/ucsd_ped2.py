@@ -25,19 +25,15 @@ def load(root: Path) -> Dataset:
     if not (root / "Train").is_dir() and not (root / "Test").is_dir():
         root = next((folder for folder in nested if folder.is_dir()), root)
     videos, missing = [], []
-    for video_id, label, split, num_frames in read_split():
-        path = root / ("Test" if label else "Train") / video_id
+    for row in read_split():
+        video_id, label, *_ = row
+        path = video_path(root, video_id, label)
         if not path.is_dir():
             missing.append(f"{video_id}: {path}")
             continue
-        anomalies: tuple[tuple[int, int], ...] | None = ()
-        if label:
-            masks = sorted(found for found in path.with_name(f"{video_id}_gt").glob("[!.]*.bmp"))
-            anomalies = intervals(np.array([mask_is_set(mask) for mask in masks])) if masks else None
-            num_frames = len(masks) or num_frames
-        if anomalies is None:
-            missing.append(f"{video_id}: {path}_gt/*.bmp")
-        videos.append(Video(video_id, path, label, split, num_frames=num_frames, anomalies=anomalies))
+        video, missing_masks = _read_video(root, *row)
+        videos.append(video)
+        missing.extend(missing_masks)
     if not videos:
         raise UserError(
             f"no video of UCSD Ped2 below {root}: looked for Train/Train001 ... and Test/Test001 ... . Point --root at "
@@ -45,6 +41,32 @@ def load(root: Path) -> Dataset:
             f"Computing Lab, University of California San Diego"
         )
     return Dataset("ucsd-ped2", tuple(videos), tuple(missing))
+
+
+def catalogue(annotations: Path | None) -> Dataset:
+    """The 28 videos, at their place in the official layout, whether they are there or not.
+
+    `annotations` is UCSDped2, or a folder with its Test/<id>_gt alone; None: labels and lengths alone.
+    """
+    read = [_read_video(annotations or CARRIED.parent, *row) for row in read_split()]
+    missing = [masks for _, lacking in read for masks in lacking] if annotations else []
+    return Dataset("ucsd-ped2", tuple(video for video, _ in read), tuple(missing))
+
+
+def video_path(root: Path, video_id: str, label: int) -> Path:
+    return root / ("Test" if label else "Train") / video_id
+
+
+def _read_video(root: Path, video_id: str, label: int, split: Split, num_frames: int) -> tuple[Video, list[str]]:
+    """The video, and what is missing of its annotations."""
+    path = video_path(root, video_id, label)
+    if not label:
+        return Video(video_id, path, label, split, num_frames=num_frames, anomalies=()), []
+    masks = sorted(found for found in path.with_name(f"{video_id}_gt").glob("[!.]*.bmp"))
+    if not masks:
+        return Video(video_id, path, label, split, num_frames=num_frames), [f"{video_id}: {path}_gt/*.bmp"]
+    anomalies = intervals(np.array([mask_is_set(mask) for mask in masks]))
+    return Video(video_id, path, label, split, num_frames=len(masks), anomalies=anomalies), []
 
 
 def read_split() -> list[tuple[str, int, Split, int]]:
