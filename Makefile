@@ -10,7 +10,7 @@ DATA ?= data/$(DATASET)
 ENCODER ?= micro3d
 ARGS ?=
 
-.PHONY: setup demo test check bench features clean
+.PHONY: setup demo test check bench features tables clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,10 @@ bench: $(STAMP)
 
 features: $(STAMP)  ## make features DATASET=shanghaitech [DATA=dir] [ENCODER=i3d_r50]
 	$(BIN)/ssrl-extract --dataset $(DATASET) --root $(DATA) --encoder $(ENCODER) --out features/$(DATASET) $(ARGS)
+
+tables: $(STAMP)  ## make tables DATASET=shanghaitech [ARGS='--recipe small --jobs 2']: the paper's tables on a store
+	$(BIN)/python -m ssrl.commands.tables --features features/$(DATASET) --out tables/$(DATASET) \
+		--page docs/tables-$(DATASET).md $(ARGS)
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

@@ -1,7 +1,7 @@
-"""Decoding in a process of its own, one step ahead of the encoder.
+"""Decoding in processes of their own, some steps ahead of the encoder.
 
-    worker: reader ── frames ── resize ──▶ slot (L, H, W, 3) in shared memory     main: ──▶ tiles ──▶ encoder
-            ◀───────────────── slot is free again ─────────────────────────────────────────────┘
+    worker: reader ── frames ── resize ──▶ slot (L, H, W, 3) in shared memory     main: ──▶ encoder
+            ◀───────────────── slot is free again ──────────────────────────────────────┘
 
 A decoder that hangs or crashes takes its worker along, not the run: the worker is killed, and the caller may begin the
 video anew. Slots bound the memory; a reader lives for one video. The worker is spawned, never forked, and opens
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,11 +23,20 @@ import numpy as np
 
 from ssrl.errors import UserError
 from ssrl.extract.readers import AUTO, DecoderStopped, open_reader
-from ssrl.extract.snippets import fill_snippets
-from ssrl.geometry import Geometry
+from ssrl.extract.snippets import fill_segments, fill_snippets, wants_segments
+from ssrl.geometry import Geometry, Rows
 
 NUM_SLOTS = 3  # snippets decoded ahead
 TIME_LIMIT_SECONDS = 120.0  # for one snippet
+
+
+@dataclass(frozen=True)
+class Request:
+    """A video to decode: all its snippets, or, where it is long, one snippet spread over each of 32 segments."""
+
+    path: Path
+    backend: str = AUTO
+    segments: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Decoded:
     num_frames: int
     fps: float | None
     substituted_frames: int
+    rows: Rows = "snippets"
 
 
 class DecoderLost(UserError):
@@ -43,77 +54,90 @@ class DecoderLost(UserError):
 
 
 class Decoder:
-    """Decodes one video at a time; `snippets` yields them, `last` then tells about the whole."""
+    """Decodes one video at a time: `begin`, then `receive` slots, each to be given back, until it is `Decoded`."""
 
-    def __init__(self, geometry: Geometry, time_limit_seconds: float = TIME_LIMIT_SECONDS) -> None:
+    def __init__(
+        self, geometry: Geometry, num_slots: int = NUM_SLOTS, time_limit_seconds: float = TIME_LIMIT_SECONDS
+    ) -> None:
         self.geometry = geometry
+        self.num_slots = num_slots
         self.time_limit_seconds = time_limit_seconds
-        self.last: Decoded | None = None
-        snippet_bytes = geometry.frames_per_snippet * geometry.height * geometry.width * 3
+        self.connection: Connection
         self._context = multiprocessing.get_context("spawn")
-        self._memory = self._context.RawArray("B", NUM_SLOTS * snippet_bytes)
+        self._memory = self._context.RawArray("B", num_slots * snippet_bytes(geometry))
         self._slots = _slots(self._memory, geometry)
         self._process: Any = None
+        self._path = Path()
+        self._heard = 0.0
 
     def __enter__(self) -> Decoder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._kill()
+        self.kill()
 
-    def snippets(self, path: Path, backend: str = AUTO) -> Iterator[np.ndarray]:
-        """The snippets (L, H, W, 3) uint8 of a video, in order. Each is valid until the next one is asked for.
+    def begin(self, request: Request) -> None:
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        self._path = request.path
+        self._heard = time.monotonic()
+        self.connection.send(request)
+
+    def receive(self) -> int | Decoded:
+        """A filled slot, or how the video ended. Every slot is given back before the end is told.
 
         Raises a UserError for what cannot be read, and DecoderLost where another attempt may do better.
         """
-        self._start()
-        done = False
         try:
-            self._connection.send((path, backend))
-            while True:
-                kind, value = self._receive(path)
-                if kind == "snippet":
-                    yield self._slots[value]
-                    self._connection.send(value)
-                elif kind == "end":
-                    self.last, done = value, True
-                    return
-                else:
-                    done = True
-                    raise DecoderLost(value) if kind == "lost" else UserError(value)
-        finally:
-            if not done:  # the worker is in the middle of this video
-                self._kill()
-
-    def _receive(self, path: Path) -> tuple[str, Any]:
-        try:
-            if self._connection.poll(self.time_limit_seconds):
-                return self._connection.recv()
+            if not self.connection.poll(max(0.0, self.seconds_left)):
+                silence = f"its decoder gave nothing for {self.time_limit_seconds:g} seconds"
+                raise DecoderLost(f"{self._path}: {silence}; re-encode the video, or leave it out")
+            kind, value = self.connection.recv()
         except (EOFError, ConnectionResetError) as error:
             self._process.join()
             crash = f"its decoder crashed (exit code {self._process.exitcode})"
-            raise DecoderLost(f"{path}: {crash}; re-encode the video, or leave it out") from error
-        silence = f"its decoder gave nothing for {self.time_limit_seconds:g} seconds"
-        raise DecoderLost(f"{path}: {silence}; re-encode the video, or leave it out")
+            raise DecoderLost(f"{self._path}: {crash}; re-encode the video, or leave it out") from error
+        self._heard = time.monotonic()
+        if kind in ("error", "lost"):
+            raise DecoderLost(value) if kind == "lost" else UserError(value)
+        return value
 
-    def _start(self) -> None:
-        if self._process is not None and self._process.is_alive():
-            return
-        self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, self._memory, self.geometry)
-        self._process = self._context.Process(target=_work, args=arguments, daemon=True, name="decoder")
-        self._process.start()
-        theirs.close()
+    @property
+    def seconds_left(self) -> float:
+        """Until the decoder counts as hung. It cannot be heard while all of its slots wait to be given back."""
+        return self._heard + self.time_limit_seconds - time.monotonic()
 
-    def _kill(self) -> None:
+    def snippet(self, slot: int) -> np.ndarray:
+        """(L, H, W, 3) uint8, valid until the slot is given back."""
+        return self._slots[slot]
+
+    def give_back(self, slot: int) -> None:
+        self._heard = time.monotonic()
+        if self._process is not None:
+            self.connection.send(slot)
+
+    def kill(self) -> None:
+        """End the worker, whatever it is doing. The next `begin` starts another."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
             self._process = None
 
+    def _start(self) -> None:
+        self.connection, theirs = self._context.Pipe()
+        arguments = (theirs, self._memory, self.geometry)
+        self._process = self._context.Process(target=_work, args=arguments, daemon=True, name="decoder")
+        self._process.start()
+        theirs.close()
+
+
+def snippet_bytes(geometry: Geometry) -> int:
+    """Of one snippet (L, H, W, 3) uint8."""
+    return geometry.frames_per_snippet * geometry.height * geometry.width * 3
+
 
 def _work(connection: Connection, memory: Any, geometry: Geometry) -> None:
-    """The worker: takes (path, backend), answers ("snippet", slot)..., then how it ended:
+    """The worker: takes a Request, answers ("snippet", slot)..., then how it ended:
     ("end", Decoded), ("error", text) for what cannot be read, ("lost", text) where another decoder may do better.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
@@ -123,14 +147,14 @@ def _work(connection: Connection, memory: Any, geometry: Geometry) -> None:
     slots = _slots(memory, geometry)
     while True:
         try:
-            path, backend = connection.recv()
+            request = connection.recv()
         except EOFError:
             return
-        connection.send(_decode(connection, path, backend, slots, geometry))
+        connection.send(_decode(connection, request, slots, geometry))
 
 
 def _decode(
-    connection: Connection, path: Path, backend: str, slots: np.ndarray, geometry: Geometry
+    connection: Connection, request: Request, slots: np.ndarray, geometry: Geometry
 ) -> tuple[str, Decoded | str]:
     free = list(range(len(slots)))
     num_frames, given_out = 0, 0
@@ -144,12 +168,20 @@ def _decode(
             yield slots[free[0]]
 
     try:
-        with open_reader(path, backend) as reader:
-            for filled in fill_snippets(reader.frames(), geometry, next_slots()):
+        counted = _count(request) if request.segments else 0
+        rows: Rows = "segments" if wants_segments(counted, geometry) else "snippets"
+        with open_reader(request.path, request.backend) as reader:
+            filled_slots = (
+                fill_segments(reader.frames(), counted, geometry, next_slots())
+                if rows == "segments"
+                else fill_snippets(reader.frames(), geometry, next_slots())
+            )
+            for filled in filled_slots:
                 num_frames += filled
                 connection.send(("snippet", free.pop(0)))
                 given_out += 1
-            return "end", Decoded(num_frames, reader.fps, reader.substituted_frames)
+            decoded = counted if rows == "segments" else num_frames
+            return "end", Decoded(decoded, reader.fps, reader.substituted_frames, rows)
     except DecoderStopped as error:
         return "lost", str(error)
     except UserError as error:
@@ -159,7 +191,13 @@ def _decode(
             connection.recv()
 
 
+def _count(request: Request) -> int:
+    """The video's frames, by decoding them: what its header says may be wrong."""
+    with open_reader(request.path, request.backend) as reader:
+        return sum(1 for _ in reader.frames())
+
+
 def _slots(memory: Any, geometry: Geometry) -> np.ndarray:
     """The shared memory as (slots, L, H, W, 3)."""
-    shape = (NUM_SLOTS, geometry.frames_per_snippet, geometry.height, geometry.width, 3)
+    shape = (-1, geometry.frames_per_snippet, geometry.height, geometry.width, 3)
     return np.frombuffer(memory, dtype=np.uint8).reshape(shape)

@@ -1,37 +1,43 @@
-"""The extraction stage: a dataset's videos → a patch-feature store.
+"""The extraction stage: videos → a patch-feature store.
 
-    for each video that the store does not have:
-        decode (own process) → snippets → patch cubes of each scale → encoder → HDF5
+    videos ── decoders, a process each ──▶ snippets ── batches, across videos ──▶ runtime ──▶ HDF5, a file a video
 
-One bad video does not stop a run: it is named at the end. A full disk does, since every further video would fail.
+Every queue is bounded. One bad video does not stop a run: it is named at the end. A full disk does, since every further
+video would fail.
 """
 
 from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ssrl.datasets.video import Dataset, Video
+from ssrl.datasets.video import Video
 from ssrl.errors import UserError
-from ssrl.extract.decoding import Decoded, Decoder, DecoderLost
+from ssrl.extract.decoding import NUM_SLOTS, TIME_LIMIT_SECONDS, Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.encoders import Encoder
 from ssrl.extract.readers import AUTO
-from ssrl.extract.runtime import TorchRuntime
-from ssrl.extract.snippets import tile
+from ssrl.extract.reuse import StaticReuse
+from ssrl.extract.runtimes import Runtime
 from ssrl.geometry import Geometry
-from ssrl.store.layout import StoreConfig, VideoRecord
-from ssrl.store.writer import StoreWriter
+from ssrl.store.layout import StoreConfig, TrainSampling, VideoRecord
+from ssrl.store.writer import StoreWriter, VideoWriter
+
+Runtimes = Callable[[tuple[int, ...]], Runtime]  # of these scales; the same runtime for the same scales
+Features = dict[int, np.ndarray]  # scale → (n, N_r, D)
 
 
 class Watcher(Protocol):
     """What is told while an extraction goes on."""
 
-    def run_begins(self, num_videos: int, num_kept: int) -> None: ...
+    def video_kept(self, video_id: str) -> None: ...
 
     def snippet_done(self, video_id: str, num_snippets: int) -> None: ...
 
@@ -40,23 +46,41 @@ class Watcher(Protocol):
     def video_failed(self, video_id: str, reason: str) -> None: ...
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """How videos are decoded: with which reader, by how many processes, how many snippets ahead each."""
+
+    backend: str = AUTO
+    num_decoders: int = 1
+    num_slots: int = NUM_SLOTS
+    time_limit_seconds: float = TIME_LIMIT_SECONDS  # for one snippet
+
+
 @dataclass
 class Summary:
     """What a run came to."""
 
-    done: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)  # were in the store already
+    done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # id → reason
     substituted: dict[str, int] = field(default_factory=dict)  # id → frames that did not decode
     num_snippets: int = 0
     num_frames: int = 0
+    num_reused: int = 0  # patch cubes that took an earlier feature
     seconds: float = 0.0
 
 
 def store_config(
-    dataset: str, encoder: Encoder, runtime: TorchRuntime, geometry: Geometry, scales: tuple[int, ...], dtype: str
+    dataset: str,
+    encoder: Encoder,
+    precision: str,
+    geometry: Geometry,
+    scales: tuple[int, ...],
+    dtype: str = "float16",
+    train_sampling: TrainSampling = "dense",
+    reuse_static: bool = False,
 ) -> StoreConfig:
-    """What the features of this extraction have in common."""
+    """What the features of an extraction have in common."""
     return StoreConfig(
         dataset=dataset,
         encoder=encoder.name,
@@ -66,79 +90,239 @@ def store_config(
         geometry=geometry,
         scales=scales,
         normalisation=encoder.normalisation,
-        precision=runtime.precision,
+        precision=precision,
         dtype=dtype,
+        train_sampling=train_sampling,
+        reuse_static=reuse_static,
     )
 
 
 def extract(
-    dataset: Dataset, writer: StoreWriter, runtime: TorchRuntime, watcher: Watcher, backend: str = AUTO
-) -> Summary:
-    """Encode every video of `dataset` that the store does not have yet."""
-    began = time.monotonic()
-    summary = Summary(kept=[video.id for video in dataset.videos if writer.has(video.id)])
-    kept = set(summary.kept)
-    todo = [video for video in dataset.videos if video.id not in kept]
-    watcher.run_begins(len(todo), len(kept))
-    with Decoder(writer.config.geometry) as decoder:
-        for video in todo:
-            _extract_or_report(video, backend, writer, runtime, decoder, watcher, summary)
-    summary.seconds = time.monotonic() - began
-    return summary
-
-
-def _extract_or_report(
-    video: Video,
-    backend: str,
+    videos: Iterable[Video],
     writer: StoreWriter,
-    runtime: TorchRuntime,
-    decoder: Decoder,
+    runtimes: Runtimes,
     watcher: Watcher,
-    summary: Summary,
-) -> None:
+    decoding: Decoding = Decoding(),
+) -> Summary:
+    """Encode every video of `videos` at the scales that the store lacks. They are drawn from the iterator one by one,
+    as the decoders become free.
+    """
+    run = _Run(iter(videos), writer, runtimes, watcher, decoding)
     began = time.monotonic()
     try:
+        run.go()
+    finally:
+        run.stop()
+    run.summary.seconds = time.monotonic() - began
+    return run.summary
+
+
+class _Held(NamedTuple):
+    """A decoded snippet that waits to be encoded."""
+
+    job: _Job
+    slot: int
+
+
+class _Job:
+    """One video in hand: its decoder, its file, and how far it has come."""
+
+    def __init__(
+        self,
+        video: Video,
+        request: Request,
+        decoder: Decoder,
+        writer: StoreWriter,
+        runtimes: Runtimes,
+        retried: bool = False,
+    ) -> None:
+        scales = writer.missing_scales(video.id)
+        self.video = video
+        self.request = request
+        self.decoder = decoder
+        self.retried = retried
+        self.began = time.monotonic()
+        self.num_rows = 0
+        self.runtime = runtimes(scales)
+        self.reuse = StaticReuse(self.runtime) if writer.config.reuse_static else None
+        self._stack = ExitStack()
+        self.file: VideoWriter = self._stack.enter_context(writer.video(video.id, scales))
         try:
-            record = _extract_video(video, backend if video.path.is_file() else AUTO, writer, runtime, decoder, watcher)
-        except DecoderLost:  # once more, from its start
-            record = _extract_video(video, AUTO, writer, runtime, decoder, watcher)
-    except (UserError, OSError) as error:
+            decoder.begin(request)
+        except OSError as error:
+            self.abandon(error)
+            raise
+
+    def append(self, features: Features, slot: int) -> None:
+        self.decoder.give_back(slot)
+        self.file.append(features)
+        self.num_rows += 1
+
+    def finish(self, decoded: Decoded) -> VideoRecord:
+        """The video's file gets its name."""
+        reused = 0 if self.reuse is None else self.reuse.num_reused
+        record = _record(self.video, decoded, reused)
+        self.file.finish(record)
+        self._stack.close()
+        return record
+
+    def abandon(self, error: BaseException) -> None:
+        """Nothing of the video stays; its decoder is in the middle of it, or cannot be trusted."""
+        self.decoder.kill()
+        self._stack.__exit__(type(error), error, error.__traceback__)
+
+
+class _Run:
+    """Jobs side by side, and the loop that feeds the runtime from them."""
+
+    def __init__(
+        self, videos: Iterator[Video], writer: StoreWriter, runtimes: Runtimes, watcher: Watcher, decoding: Decoding
+    ) -> None:
+        self.videos = videos
+        self.writer = writer
+        self.runtimes = runtimes
+        self.watcher = watcher
+        self.decoding = decoding
+        self.summary = Summary()
+        geometry = writer.config.geometry
+        self.idle = [
+            Decoder(geometry, decoding.num_slots, decoding.time_limit_seconds) for _ in range(decoding.num_decoders)
+        ]
+        self.jobs: list[_Job] = []
+
+    def go(self) -> None:
+        while True:
+            self._begin_jobs()
+            if not self.jobs:
+                return
+            held = self._gather()
+            if held:
+                self._encode(held)
+
+    def stop(self) -> None:
+        """End all workers; videos in hand are dropped."""
+        for job in self.jobs:
+            job.abandon(RuntimeError("the run has ended"))
+            self.idle.append(job.decoder)
+        self.jobs = []
+        for decoder in self.idle:
+            decoder.kill()
+
+    def _begin_jobs(self) -> None:
+        while self.idle and (video := next(self.videos, None)) is not None:
+            if self.writer.has(video.id):
+                self.summary.kept.append(video.id)
+                self.watcher.video_kept(video.id)
+                continue
+            backend = self.decoding.backend if video.path.is_file() else AUTO
+            segments = self.writer.config.train_sampling == "segments" and video.split == "train"
+            self._begin(video, Request(video.path, backend, segments), self.idle.pop())
+
+    def _begin(self, video: Video, request: Request, decoder: Decoder, retried: bool = False) -> None:
+        try:
+            self.jobs.append(_Job(video, request, decoder, self.writer, self.runtimes, retried))
+        except (UserError, OSError) as error:
+            self.idle.append(decoder)
+            self._report(video, error)
+
+    def _gather(self) -> list[_Held]:
+        """Snippets that are decoded by now, at most a batch; waits for the first. Sees to videos that end meanwhile."""
+        held: list[_Held] = []
+        while self.jobs and len(held) < (batch := max(job.runtime.batch for job in self.jobs)):
+            ready = self._ready(may_wait=not held)
+            if not ready:
+                break
+            for job in ready[: batch - len(held)]:
+                slot = self._receive(job)
+                if slot is not None:
+                    held.append(_Held(job, slot))
+        return held
+
+    def _ready(self, may_wait: bool) -> list[_Job]:
+        """Jobs whose decoder has something to say, or has been silent for too long."""
+        patience = max(0.0, min(job.decoder.seconds_left for job in self.jobs)) if may_wait else 0.0
+        speaking = wait([job.decoder.connection for job in self.jobs], patience)
+        silent = may_wait and not speaking
+        return [job for job in self.jobs if job.decoder.connection in speaking or (silent and _is_hung(job))]
+
+    def _receive(self, job: _Job) -> int | None:
+        """The job's next slot; None where its video has ended, well or not."""
+        try:
+            said = job.decoder.receive()
+            if isinstance(said, int):
+                return said
+            self._finish(job, said)
+        except DecoderLost as error:
+            self._drop(job, error)
+            self._try_again(job, error)
+        except (UserError, OSError) as error:
+            self._drop(job, error)
+            self._report(job.video, error)
+        return None
+
+    def _try_again(self, job: _Job, error: DecoderLost) -> None:
+        """Once more, from its start, with the reader that puts up with most."""
+        if job.retried:
+            self._report(job.video, error)
+        else:
+            self._begin(job.video, replace(job.request, backend=AUTO), self.idle.pop(), retried=True)
+
+    def _encode(self, held: list[_Held]) -> None:
+        """Each runtime (there is one for each set of missing scales) takes its part of what is held as one batch."""
+        for runtime in {id(job.runtime): job.runtime for job, _ in held}.values():
+            part = [(job, slot) for job, slot in held if job.runtime is runtime]
+            for (job, slot), features in zip(part, self._features(runtime, part), strict=True):
+                self._append(job, slot, features)
+
+    def _features(self, runtime: Runtime, held: list[tuple[_Job, int]]) -> list[Features]:
+        snippets = [job.decoder.snippet(slot) for job, slot in held]
+        if self.writer.config.reuse_static:
+            return [job.reuse.snippet(snippet) for (job, _), snippet in zip(held, snippets, strict=True) if job.reuse]
+        together = runtime.snippets(snippets[0][None] if len(snippets) == 1 else np.stack(snippets))
+        return [{scale: array[i : i + 1] for scale, array in together.items()} for i in range(len(snippets))]
+
+    def _append(self, job: _Job, slot: int, features: Features) -> None:
+        if job not in self.jobs:
+            return  # dropped within this batch
+        try:
+            job.append(features, slot)
+            self.watcher.snippet_done(job.video.id, job.num_rows)
+        except (UserError, OSError) as error:
+            self._drop(job, error)
+            self._report(job.video, error)
+
+    def _finish(self, job: _Job, decoded: Decoded) -> None:
+        record = job.finish(decoded)
+        self.jobs.remove(job)
+        self.idle.append(job.decoder)
+        self.summary.done.append(record.id)
+        self.summary.num_frames += record.num_frames
+        self.summary.num_snippets += job.num_rows
+        self.summary.num_reused += record.reused_cubes
+        if record.substituted_frames:
+            self.summary.substituted[record.id] = record.substituted_frames
+        self.watcher.video_done(record, time.monotonic() - job.began)
+
+    def _drop(self, job: _Job, error: Exception) -> None:
+        self.jobs.remove(job)
+        job.abandon(error)
+        self.idle.append(job.decoder)
+
+    def _report(self, video: Video, error: Exception) -> None:
         if _is_disk_full(error):
             raise UserError(
-                f"the disk is full: {video.id} could not be written to {writer.root}. The videos before it are "
+                f"the disk is full: {video.id} could not be written to {self.writer.root}. The videos before it are "
                 f"kept; free some space and give the same command again"
             ) from error
-        summary.failed[video.id] = str(error)
-        watcher.video_failed(video.id, str(error))
-        return
-    summary.done.append(video.id)
-    summary.num_frames += record.num_frames
-    summary.num_snippets += writer.config.geometry.num_snippets(record.num_frames)
-    if record.substituted_frames:
-        summary.substituted[video.id] = record.substituted_frames
-    watcher.video_done(record, time.monotonic() - began)
+        self.summary.failed[video.id] = str(error)
+        self.watcher.video_failed(video.id, str(error))
 
 
-def _extract_video(
-    video: Video, backend: str, writer: StoreWriter, runtime: TorchRuntime, decoder: Decoder, watcher: Watcher
-) -> VideoRecord:
-    with writer.video(video.id) as file:
-        for num_snippets, snippet in enumerate(decoder.snippets(video.path, backend), 1):
-            file.append(encode_snippet(snippet, writer.config, runtime))
-            watcher.snippet_done(video.id, num_snippets)
-        assert decoder.last is not None
-        record = _record(video, decoder.last)
-        file.finish(record)
-    return record
+def _is_hung(job: _Job) -> bool:
+    return job.decoder.seconds_left <= 0
 
 
-def encode_snippet(snippet: np.ndarray, config: StoreConfig, runtime: TorchRuntime) -> dict[int, np.ndarray]:
-    """(L, H, W, 3) uint8 → one array (1, N_r, D) float32 a scale."""
-    prepared = runtime.prepare(snippet)
-    return {scale: runtime.encode(tile(prepared, config.geometry.grid(scale)))[None] for scale in config.scales}
-
-
-def _record(video: Video, decoded: Decoded) -> VideoRecord:
+def _record(video: Video, decoded: Decoded, reused_cubes: int) -> VideoRecord:
     """What the store keeps of a video. Raises a UserError where its annotations do not fit what was decoded."""
     if video.num_frames is not None and video.num_frames != decoded.num_frames:
         raise UserError(
@@ -154,9 +338,11 @@ def _record(video: Video, decoded: Decoded) -> VideoRecord:
         category=checked.category,
         fps=decoded.fps,
         source=str(checked.path),
-        source_bytes=_size(checked.path),
+        source_bytes=source_bytes(checked.path),
         substituted_frames=decoded.substituted_frames,
         anomalies=checked.anomalies,
+        rows=decoded.rows,
+        reused_cubes=reused_cubes,
     )
 
 
@@ -169,6 +355,10 @@ def _is_disk_full(error: Exception) -> bool:
     return any(isinstance(e, OSError) and (e.errno in full or "No space left" in str(e)) for e in causes)
 
 
-def _size(path: Path) -> int:
-    files = path.iterdir() if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+def source_bytes(path: Path) -> int:
+    """The size of a video file, or of the files of a folder of frames; 0 where nothing is there."""
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files)
+    except OSError:
+        return 0

@@ -1,7 +1,7 @@
 """Frames → snippets → patch cubes (Sect. 3.1).
 
 frames (h, w, 3) ── resize ──▶ (H, W, 3) ── 16 at a time ──▶ snippet (L, H, W, 3) uint8
-  ── the encoder's `prepare` ──▶ (K, L, H, W) ── tile ──▶ patch cubes (N_r, K, L, h_r, w_r)
+  ── the encoder's `prepare`, pixel by pixel ──▶ (L, H, W, K) ── tile ──▶ patch cubes (N_r, L, h_r, w_r, K)
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssrl.geometry import Geometry, Grid
+from ssrl.errors import UserError
+from ssrl.geometry import PAPER_SEGMENTS, Geometry, Grid, row_bounds
 
 
 def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -44,8 +45,38 @@ def fill_snippets(frames: Iterator[np.ndarray], geometry: Geometry, slots: Itera
         yield filled
 
 
-def tile(snippet: Tensor, grid: Grid) -> Tensor:
-    """(K, L, H, W) → (N_r, K, L, h_r, w_r), row-major, each pixel in one patch cube."""
-    K, L, H, W = snippet.shape
-    cells = snippet.reshape(K, L, grid.rows, grid.window_height, grid.cols, grid.window_width)
-    return cells.permute(2, 4, 0, 1, 3, 5).flatten(0, 1)
+def wants_segments(num_frames: int, geometry: Geometry) -> bool:
+    """Whether one snippet a segment is fewer than all snippets."""
+    return geometry.num_snippets(num_frames) > PAPER_SEGMENTS
+
+
+def fill_segments(
+    frames: Iterator[np.ndarray], num_frames: int, geometry: Geometry, slots: Iterator[np.ndarray]
+) -> Iterator[int]:
+    """As `fill_snippets`, for L frames spread evenly over each of 32 segments of the video (Sect. 4.2).
+
+    Segment i covers the frames [b_i, b_i+1) of `row_bounds`, and gives those at b_i + floor(k (b_i+1 - b_i) / L).
+    """
+    L = geometry.frames_per_snippet
+    bounds = row_bounds("segments", PAPER_SEGMENTS, num_frames, L)
+    wanted = (
+        bounds[:-1, None] + np.arange(L) * np.diff(bounds)[:, None] // L
+    ).flatten()  # each once: num_frames > 32 L
+    slot, filled = None, 0
+    for index, frame in enumerate(frames):
+        if filled < len(wanted) and index == wanted[filled]:
+            slot = next(slots) if slot is None else slot
+            slot[filled % L] = resize(frame, geometry.height, geometry.width)
+            filled += 1
+            if filled % L == 0:
+                yield L
+                slot = None
+    if filled < len(wanted):
+        raise UserError(f"the video gave {num_frames} frames at first, and fewer when it was read again; re-encode it")
+
+
+def tile(snippets: Tensor, grid: Grid) -> Tensor:
+    """(B, L, H, W, K) → (B * N_r, L, h_r, w_r, K), row-major, each pixel in one patch cube."""
+    B, L, H, W, K = snippets.shape
+    cells = snippets.reshape(B, L, grid.rows, grid.window_height, grid.cols, grid.window_width, K)
+    return cells.permute(0, 2, 4, 1, 3, 5, 6).flatten(0, 2)

@@ -15,12 +15,11 @@ from torch.nn import functional as F
 
 from ssrl.commands.extract import main
 from ssrl.errors import UserError
-from ssrl.extract.decoding import Decoder, DecoderLost
+from ssrl.extract.decoding import Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.encoders import load_encoder
 from ssrl.extract.encoders.weights import fetched
-from ssrl.extract.pipeline import encode_snippet, store_config
 from ssrl.extract.readers import open_reader
-from ssrl.extract.runtime import TorchRuntime
+from ssrl.extract.runtimes import runtime_settings
 from ssrl.extract.snippets import resize
 from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
@@ -83,7 +82,8 @@ def test_features_are_those_of_the_patches_encoded_one_by_one(extracted: Store, 
                 row, col = divmod(n, 210 // width)
                 patch = snippet[:, row * height : (row + 1) * height, col * width : (col + 1) * width]
                 with torch.inference_mode():
-                    alone = encoder.network(encoder.prepare(torch.from_numpy(patch.copy()))[None])[0]
+                    prepared = encoder.prepare(torch.from_numpy(patch.copy())).permute(3, 0, 1, 2)
+                    alone = encoder.network(prepared[None])[0]
                 np.testing.assert_allclose(features[t, n], alone, rtol=FLOAT32_TOLERANCE, atol=FLOAT32_TOLERANCE)
 
 
@@ -132,27 +132,40 @@ def test_frame_labels_beyond_the_video_are_refused(tmp_path: Path) -> None:
     assert outcome.exit_code == 1 and "10 to 30" in outcome.stdout and "17" in outcome.stdout
 
 
+def decode(decoder: Decoder, path: Path) -> tuple[int, Decoded]:
+    """How many snippets come, and how the video ends."""
+    decoder.begin(Request(path))
+    count = 0
+    while isinstance(said := decoder.receive(), int):
+        count += 1
+        decoder.give_back(said)
+    return count, said
+
+
 def test_a_decoder_that_hangs_is_given_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "hangs.mp4")  # opening it for reading waits for a writer that never comes
     with Decoder(GEOMETRY, time_limit_seconds=3) as decoder:
         began = time.monotonic()
         with pytest.raises(DecoderLost, match=r"hangs\.mp4.*3 seconds"):
-            list(decoder.snippets(tmp_path / "hangs.mp4"))
+            decode(decoder, tmp_path / "hangs.mp4")
         assert time.monotonic() - began < 20
+        decoder.kill()
         write_h264(tmp_path / "good.mp4", 17)
         decoder.time_limit_seconds = 60
-        assert len(list(decoder.snippets(tmp_path / "good.mp4"))) == 2
+        assert decode(decoder, tmp_path / "good.mp4") == (2, Decoded(17, 25.0, 0))
 
 
 def test_a_decoder_that_dies_is_reported_and_replaced(tmp_path: Path) -> None:
     write_h264(tmp_path / "good.mp4", 40)
     with Decoder(GEOMETRY) as decoder:
-        snippets = decoder.snippets(tmp_path / "good.mp4")
-        next(snippets)
+        decoder.begin(Request(tmp_path / "good.mp4"))
+        decoder.give_back(decoder.receive())
         decoder._process.kill()
         with pytest.raises(DecoderLost, match="crashed"):
-            list(snippets)
-        assert len(list(decoder.snippets(tmp_path / "good.mp4"))) == 3
+            while True:
+                decoder.receive()
+        decoder.kill()
+        assert decode(decoder, tmp_path / "good.mp4")[0] == 3
 
 
 def features_of(root: Path) -> dict[tuple[str, int], bytes]:
@@ -184,12 +197,10 @@ def test_i3d_features_equal_pytorchvideos_own_network() -> None:
     """Patch by patch in float32, through pytorchvideo's own model with its head's pool replaced."""
     from pytorchvideo.models.hub import i3d_r50
 
-    encoder = load_encoder("i3d_r50", "random:0")
-    runtime = TorchRuntime(encoder, "cpu", "float32")
     geometry = Geometry(96, 96, 16, ((96, 96), (48, 48)))
+    settings = runtime_settings(load_encoder("i3d_r50", "random:0"), "torch", "cpu", "float32")
     snippet = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
-    config = store_config("test", encoder, runtime, geometry, (1, 2), "float32")
-    features = encode_snippet(snippet, config, runtime)
+    features = settings.runtimes(geometry)((1, 2)).snippets(snippet[None])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = i3d_r50(pretrained=False).eval()
@@ -238,4 +249,4 @@ def test_unknown_names_list_the_known() -> None:
     with pytest.raises(UserError, match="micro3d, i3d_r50"):
         load_encoder("c3d")
     with pytest.raises(UserError, match="float32, bfloat16"):
-        TorchRuntime(load_encoder("micro3d"), "cpu", "float8")
+        runtime_settings(load_encoder("micro3d"), precision="float8")

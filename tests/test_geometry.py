@@ -14,15 +14,17 @@ SIZES = [(480, 840), (240, 420), (96, 210)]
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_tiles_cover_each_pixel_once_and_row_by_row(height: int, width: int) -> None:
     geometry = Geometry.with_paper_grids(height, width)
-    numbered = torch.arange(2 * height * width).view(1, 2, height, width)
+    numbered = torch.arange(2 * 2 * height * width).view(2, 2, height, width, 1)  # two snippets of two frames
     for grid in geometry.grids:
         cubes = tile(numbered, grid)
-        assert cubes.shape == (grid.num_patches, 1, 2, grid.window_height, grid.window_width)
+        assert cubes.shape == (2 * grid.num_patches, 2, grid.window_height, grid.window_width, 1)
         assert torch.equal(cubes.flatten().sort().values, numbered.flatten())
         for index, cube in enumerate(cubes):
-            row, col = divmod(index, grid.cols)
-            top, left = row * grid.window_height, col * grid.window_width
-            assert torch.equal(cube, numbered[:, :, top : top + grid.window_height, left : left + grid.window_width])
+            snippet, patch = divmod(index, grid.num_patches)
+            row, col = divmod(patch, grid.cols)
+            rows = slice(row * grid.window_height, (row + 1) * grid.window_height)
+            columns = slice(col * grid.window_width, (col + 1) * grid.window_width)
+            assert torch.equal(cube, numbered[snippet, :, rows, columns])
 
 
 def test_the_paper_has_1_6_15_and_28_patches() -> None:

@@ -55,7 +55,7 @@ def encode(model, cubes: torch.Tensor) -> torch.Tensor:
 def test_grey_is_the_luma_of_bt601():
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], dtype=torch.uint8)
     levels = grey(colours.view(1, 2, 2, 3))
-    assert levels.shape == (1, 1, 2, 2)
+    assert levels.shape == (1, 2, 2, 1)
     torch.testing.assert_close(levels.flatten(), torch.tensor([0.299, 0.587, 0.114, 1.0]))
 
 

@@ -101,6 +101,13 @@ class Trainer:
             state = StageState()
         return Run(self.folder, tuple(done))
 
+    def finished(self) -> Run | None:
+        """The run in `folder`, if all its stages are done. Raises a UserError where it was started otherwise."""
+        if not self._stage_file(len(self.config.stage_scales)).exists():
+            return None
+        done, _ = self._earlier(resume=True)
+        return Run(self.folder, tuple(done)) if len(done) == len(self.config.stage_scales) else None
+
     def _network(self, stage: int, scales: tuple[int, ...], bags: Bags) -> SSRL:
         torch.manual_seed(self.config.seed * 1000 + stage)
         network = SSRL(self.model.with_scales(scales))

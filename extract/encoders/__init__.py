@@ -1,6 +1,6 @@
 """Encoders: one patch cube (16 frames of h x w pixels) → one feature (D,).
 
-    snippet (L, H, W, 3) uint8 ── prepare, pixel by pixel ──▶ (K, L, H, W) ── tiles (B, K, L, h, w)
+    snippet (L, H, W, 3) uint8 ── prepare, pixel by pixel ──▶ (L, H, W, K) ── tiles (B, K, L, h, w)
       ── network ──▶ (B, D)
 
 What is done to each pixel alone is done once a snippet, before its pixels go to the four grids.
@@ -25,9 +25,10 @@ class Encoder:
     name: str
     feature_dim: int  # D
     network: nn.Module  # (B, K, L, h, w) → (B, D)
-    prepare: Callable[[Tensor], Tensor]  # (L, H, W, 3) uint8 → (K, L, H, W) float32
+    prepare: Callable[[Tensor], Tensor]  # pixels (..., 3) uint8 → (..., K) float32
     normalisation: str  # what `prepare` does, in words
     weights: Weights
+    bfloat16: bool = True  # whether its features survive it; else "auto" keeps to float32
 
 
 def _i3d_r50(weights: str) -> Encoder:
@@ -44,7 +45,39 @@ def _micro3d(weights: str) -> Encoder:
     loaded = file_weights(weights if weights == "embedded" else path.name, path)
     with refusing_damage(path, "a state dict of micro3d"):
         network = micro3d.load_micro3d(path)
-    return Encoder("micro3d", micro3d.FEATURE_DIM, network, micro3d.grey, micro3d.NORMALISATION, loaded)
+    return Encoder("micro3d", micro3d.FEATURE_DIM, network, micro3d.grey, micro3d.NORMALISATION, loaded, bfloat16=False)
+
+
+def _swin3d_t(weights: str) -> Encoder:
+    from ssrl.extract.encoders import swin3d
+
+    network, loaded = swin3d.load_swin3d_t(weights)
+    return Encoder("swin3d_t", swin3d.FEATURE_DIM, network, swin3d.normalised, swin3d.NORMALISATION, loaded)
+
+
+Outline = tuple[nn.Module, Callable[[Tensor], Tensor]]  # an encoder's network, untrained, and its `prepare`: to count
+
+
+def _i3d_r50_outline() -> Outline:
+    from pytorchvideo.models.hub import i3d_r50
+
+    from ssrl.extract.encoders import i3d
+
+    return i3d.I3D(i3d_r50(pretrained=False).blocks[:-1]), i3d.normalised
+
+
+def _micro3d_outline() -> Outline:
+    from ssrl.extract.encoders import micro3d
+
+    return micro3d.Micro3D(), micro3d.grey
+
+
+def _swin3d_t_outline() -> Outline:
+    from torchvision.models.video import swin3d_t
+
+    from ssrl.extract.encoders import swin3d
+
+    return swin3d.Swin3D(swin3d_t()), swin3d.normalised
 
 
 @dataclass(frozen=True)
@@ -52,12 +85,14 @@ class Known:
     """An encoder that can be asked for by name."""
 
     load: Callable[[str], Encoder]
+    outline: Callable[[], Outline]
     default_weights: str
 
 
 ENCODERS = {
-    "micro3d": Known(_micro3d, "embedded"),
-    "i3d_r50": Known(_i3d_r50, "kinetics400"),
+    "micro3d": Known(_micro3d, _micro3d_outline, "embedded"),
+    "i3d_r50": Known(_i3d_r50, _i3d_r50_outline, "kinetics400"),
+    "swin3d_t": Known(_swin3d_t, _swin3d_t_outline, "kinetics400"),
 }
 
 

@@ -5,13 +5,19 @@ The head's pool wants 8x224x224; patch cubes have other shapes, so the features 
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ssrl.extract.encoders.weights import Weights, fetched, file_weights, random_seed, refusing_damage
+from ssrl.extract.encoders.weights import (
+    Weights,
+    fetched,
+    file_weights,
+    random_seed,
+    refusing_damage,
+    sha256_of_state,
+)
 
 FEATURE_DIM = 2048
 MEAN, STD = 0.45, 0.225  # pytorchvideo's, for each channel of 0..1
@@ -27,15 +33,15 @@ class I3D(nn.Module):
         self.blocks = blocks
 
     def forward(self, cubes: Tensor) -> Tensor:
-        cubes = cubes.to(next(self.parameters()).dtype)
+        cubes = cubes.to(self.blocks[0].get_parameter("conv.weight").dtype)
         for block in self.blocks:
             cubes = block(cubes)
         return cubes.mean(dim=(2, 3, 4))
 
 
-def normalised(snippet: Tensor) -> Tensor:
-    """(L, H, W, 3) uint8 → (3, L, H, W) float32, channels last in memory."""
-    return snippet.to(torch.float32).sub_(MEAN * 255).div_(STD * 255).permute(3, 0, 1, 2)
+def normalised(pixels: Tensor) -> Tensor:
+    """(..., 3) uint8 → (..., 3) float32."""
+    return pixels.to(torch.float32).sub_(MEAN * 255).div_(STD * 255)
 
 
 def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
@@ -47,7 +53,7 @@ def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = i3d_r50(pretrained=False)
-        return I3D(model.blocks[:-1]), Weights(weights, _sha256_of_state(model))
+        return I3D(model.blocks[:-1]), Weights(weights, sha256_of_state(model))
     model = i3d_r50(pretrained=False)
     loaded = (
         fetched(weights, KINETICS400_URL)
@@ -64,11 +70,3 @@ def _load_state(model: nn.Module, path: Path) -> None:
     with refusing_damage(path, "pytorchvideo's I3D-R50 (allowed is I3D_8x8_R50.pyth, or a state dict with its names)"):
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state.get("model_state", state))
-
-
-def _sha256_of_state(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()

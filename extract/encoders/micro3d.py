@@ -72,11 +72,11 @@ class Micro3D(nn.Module):
         return self.readout(self.trunk(moving)).to(grey.dtype).split(READOUT, dim=1)
 
 
-def grey(snippet: Tensor) -> Tensor:
-    """(F, H, W, 3) uint8 to grey levels 0..1, (1, F, H, W) float32."""
+def grey(pixels: Tensor) -> Tensor:
+    """(..., 3) uint8 to grey levels 0..1, (..., 1) float32."""
     red, green, blue = (weight / 255 for weight in LUMA)
-    levels = snippet[..., 0].to(torch.float32).mul_(red)
-    return levels.add_(snippet[..., 1], alpha=green).add_(snippet[..., 2], alpha=blue)[None]
+    levels = pixels[..., 0].to(torch.float32).mul_(red)
+    return levels.add_(pixels[..., 1], alpha=green).add_(pixels[..., 2], alpha=blue)[..., None]
 
 
 def shrink(grey: Tensor) -> Tensor:

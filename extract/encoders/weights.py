@@ -12,6 +12,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from torch import nn
+
 from ssrl.console import warn
 from ssrl.errors import UserError
 from ssrl.files import replacing, write_text
@@ -72,6 +74,18 @@ def fetched(name: str, url: str) -> Weights:
     return weights
 
 
+@contextmanager
+def downloading(url: str) -> Iterator[None]:
+    """Turn a download that fails into a UserError that says what to do instead."""
+    try:
+        yield
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise UserError(
+            f"cannot download {url} ({error}); fetch it by other means and name the file with --weights FILE, "
+            f"or use --encoder micro3d, which needs no download"
+        ) from error
+
+
 def cache_folder() -> Path:
     """$SSRL_CACHE, or ssrl below $XDG_CACHE_HOME, or ~/.cache/ssrl."""
     chosen = os.environ.get("SSRL_CACHE")
@@ -83,17 +97,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_state(network: nn.Module) -> str:
+    """Of the names and values of a network's weights, where no file holds them."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _download(url: str, path: Path) -> None:
-    try:
-        with urlopen(url, timeout=TIMEOUT_SECONDS) as response, replacing(path) as temporary:
-            expected = response.headers.get("Content-Length")
-            with temporary.open("wb") as file:
-                while chunk := response.read(CHUNK_BYTES):
-                    file.write(chunk)
-            if expected is not None and temporary.stat().st_size != int(expected):
-                raise UserError(f"{url} broke off after {temporary.stat().st_size} of {expected} bytes; try again")
-    except (URLError, TimeoutError, ConnectionError) as error:
-        raise UserError(
-            f"cannot download {url} ({error}); fetch it by other means and name the file with --weights FILE, "
-            f"or use --encoder micro3d, which needs no download"
-        ) from error
+    with downloading(url), urlopen(url, timeout=TIMEOUT_SECONDS) as response, replacing(path) as temporary:
+        expected = response.headers.get("Content-Length")
+        with temporary.open("wb") as file:
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+        if expected is not None and temporary.stat().st_size != int(expected):
+            raise UserError(f"{url} broke off after {temporary.stat().st_size} of {expected} bytes; try again")

@@ -29,6 +29,7 @@ PICTURED_VIDEOS = 12  # in a report: the most suspicious ones
 @click.option("--report", type=click.Path(path_type=Path), help="Write a report to this folder.")
 @click.option("--protocol", default="true", show_default=True, help="true: true frame counts; released: padded.")
 @WHERE
+@click.option("--complexity", is_flag=True, help="Count parameters and FLOPs instead (Table 6); reads no features.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @command_errors
 def main(
@@ -38,6 +39,7 @@ def main(
     report: Path | None,
     protocol: str,
     where: str,
+    complexity: bool,
     device: str,
 ) -> None:
     """Measure a checkpoint on the test videos of its store.
@@ -45,6 +47,7 @@ def main(
     Example: ssrl-eval --ckpt best.pt --json metrics.json --report report
     """
     from ssrl.checkpoints import load_checkpoint
+    from ssrl.commands.complexity import print_complexity
     from ssrl.devices import choose_device
     from ssrl.evaluate.metrics import evaluate
     from ssrl.evaluate.protocol import check_protocol
@@ -53,6 +56,11 @@ def main(
 
     check_protocol(protocol)
     checkpoint = load_checkpoint(ckpt)
+    if complexity:
+        if json_file is not None or report is not None:
+            raise UserError("--complexity measures no videos, so there is nothing for --json or --report to hold")
+        print_complexity(checkpoint, None if features is None else open_store(checkpoint, features).config)
+        return
     store = open_store(checkpoint, features)
     network = checkpoint.network(choose_device(device))
     with progress_bar("videos") as bar:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ssrl.commands.extraction import ExtractionProgress, report
 from ssrl.commands.options import HELP, parse_scales, parse_size
-from ssrl.console import EXIT_FAILED, command_errors, note, notes, progress_bar, results, warn
+from ssrl.console import command_errors, note, warn
 from ssrl.datasets import DATASET_NAMES
 
 if TYPE_CHECKING:
-    from ssrl.extract.pipeline import Summary
-    from ssrl.store.layout import VideoRecord
+    from ssrl.extract.pipeline import Decoding, Runtimes
+    from ssrl.extract.runtimes import RuntimeSettings
+    from ssrl.store.layout import StoreConfig, TrainSampling
 
-
+GPU_DECODERS = 4  # a GPU is faster than one
 DECODERS = ("auto", "pyav", "decord")  # of video files; folders of frames need none
 
 
@@ -27,14 +27,25 @@ DECODERS = ("auto", "pyav", "decord")  # of video files; folders of frames need 
 @click.option("--out", type=click.Path(path_type=Path), help="The store's folder.  [default: features/NAME]")
 @click.option("--manifest", type=click.Path(path_type=Path), help="Table video,label,split of your own videos.")
 @click.option("--frame-labels", type=click.Path(path_type=Path), help="Table video,first_frame,last_frame, from 1.")
-@click.option("--encoder", default="micro3d", show_default=True, help="micro3d, or i3d_r50.")
+@click.option("--encoder", default="micro3d", show_default=True, help="micro3d, i3d_r50 or swin3d_t.")
 @click.option("--weights", help="embedded, kinetics400, random:SEED, or a file.  [default: the encoder's own]")
+@click.option("--runtime", default="auto", show_default=True, help="auto (the fastest), openvino or torch.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--decoder", default="auto", type=click.Choice(DECODERS), show_default=True, help="auto is pyav.")
+@click.option("--decoders", type=click.IntRange(min=1), help="Processes that decode.  [default: 1, or 4 for a GPU]")
+@click.option("--memory", help="Of all processes together, such as 4G.  [default: as needed]")
 @click.option("--scales", default="1,2,3,4", show_default=True, callback=parse_scales, help="Which patch grids.")
 @click.option("--size", default="480x840", show_default=True, callback=parse_size, help="Height x width in pixels.")
 @click.option("--dtype", default="float16", show_default=True, help="Of the features on disk: float16 or float32.")
+@click.option(
+    "--train-sampling",
+    default="dense",
+    show_default=True,
+    help="dense: all snippets; segments: one in each of 32 segments of a long training video.",
+)
+@click.option("--reuse-static", is_flag=True, help="A patch that did not change takes its earlier feature.")
+@click.option("--shard", default="1/1", show_default=True, help="Take the I-th of N parts of the videos, as I/N.")
 @command_errors
 def main(
     dataset: str,
@@ -44,12 +55,18 @@ def main(
     frame_labels: Path | None,
     encoder: str,
     weights: str | None,
+    runtime: str,
     device: str,
     precision: str,
     decoder: str,
+    decoders: int | None,
+    memory: str | None,
     scales: tuple[int, ...],
     size: tuple[int, int],
     dtype: str,
+    train_sampling: TrainSampling,
+    reuse_static: bool,
+    shard: str,
 ) -> None:
     """Encode the videos of a dataset into a patch-feature store. Videos that are in it already are skipped.
 
@@ -58,73 +75,57 @@ def main(
     from ssrl.datasets import describe_missing, load_dataset
     from ssrl.extract.encoders import load_encoder
     from ssrl.extract.pipeline import extract, store_config
-    from ssrl.extract.runtime import TorchRuntime
+    from ssrl.extract.runtimes import describe, runtime_settings
+    from ssrl.extract.sharing import Rank, Shard, handed_out
     from ssrl.geometry import Geometry
     from ssrl.store.writer import StoreWriter
 
     found = load_dataset(dataset, root or Path("data") / dataset, manifest=manifest, frame_labels=frame_labels)
-    note(str(found))
-    if found.missing:
-        warn(describe_missing(found))
+    part, rank = Shard.parse(shard), Rank.of_environment()
+    if rank is None or rank.rank == 0:
+        note(str(found))
+        if found.missing:
+            warn(describe_missing(found))
     loaded = load_encoder(encoder, weights)
-    runtime = TorchRuntime(loaded, device, precision)
-    note(f"encoder: {runtime}, weights {loaded.weights.name}")
-    config = store_config(dataset, loaded, runtime, Geometry.with_paper_grids(*size), scales, dtype)
+    settings = runtime_settings(loaded, runtime, device, precision, local_rank=rank.local_rank if rank else 0)
+    geometry = Geometry.with_paper_grids(*size)
+    config = store_config(dataset, loaded, settings.precision, geometry, scales, dtype, train_sampling, reuse_static)
     writer = StoreWriter(out or Path("features") / dataset, config)
-    with ExtractionProgress() as progress:
-        summary = extract(found, writer, runtime, progress, decoder)
-    _report(summary, writer.root, len(found.missing))
+    runtimes = settings.runtimes(geometry)
+    decoding = how_to_decode(decoder, decoders, memory, runtimes, writer.config)
+    videos = part.of(found.videos) if part.count > 1 else list(found.videos)
+    flops, peak = costs(settings, writer.config)
+    name = f"rank {rank.rank}" if rank else ""
+    progress = ExtractionProgress(len(videos), geometry.frames_per_snippet, flops, peak, name)
+    note(f"encoder: {describe(settings)}, weights {loaded.weights.name}")
+    with progress:
+        mine = handed_out(videos, rank.counter()) if rank else videos
+        summary = extract(mine, writer, runtimes, progress, decoding)
+    report(summary, writer.root, len(found.missing), progress.peak_share(summary))
 
 
-class ExtractionProgress:
-    """A bar on a terminal; a line a video elsewhere."""
+def how_to_decode(
+    backend: str, num_decoders: int | None, memory: str | None, runtimes: Runtimes, config: StoreConfig
+) -> Decoding:
+    """Decoders and their slots. To learn what the encoder needs of `memory`, it encodes a black snippet."""
+    import numpy as np
 
-    def __enter__(self) -> ExtractionProgress:
-        self._bar = progress_bar("videos")
-        self._bar.start()
-        self._task = self._bar.add_task("extracting", total=None, news="")
-        self._began, self._snippets = time.monotonic(), 0
-        return self
+    from ssrl.extract.memory import parse_bytes, peak_bytes, slots_within
+    from ssrl.extract.pipeline import Decoding
 
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def run_begins(self, num_videos: int, num_kept: int) -> None:
-        self._num_videos, self._num_finished = num_videos, 0
-        self._bar.update(self._task, total=num_videos)
-        if num_kept:
-            note(f"{num_kept} videos are in the store already")
-
-    def snippet_done(self, video_id: str, num_snippets: int) -> None:
-        self._snippets += 1
-        rate = self._snippets / (time.monotonic() - self._began)
-        self._bar.update(self._task, news=f"{video_id}, snippet {num_snippets}, {rate:.2f} snippets/s")
-
-    def video_done(self, record: VideoRecord, seconds: float) -> None:
-        self._advance(f"{record.id}: {record.num_frames} frames in {seconds:.1f} s")
-        if record.substituted_frames:
-            warn(f"{record.id}: {record.substituted_frames} frames did not decode and repeat their neighbour")
-
-    def video_failed(self, video_id: str, reason: str) -> None:
-        self._advance(f"{video_id}: failed")
-        warn(f"{video_id}: {reason}")
-
-    def _advance(self, line: str) -> None:
-        self._num_finished += 1
-        self._bar.advance(self._task)
-        if not notes.is_terminal:
-            note(f"[{self._num_finished}/{self._num_videos}] {line}")
+    runtime = runtimes(config.scales)
+    decoders = num_decoders or (GPU_DECODERS if runtime.device.type == "cuda" else 1)
+    limit = parse_bytes(memory) if memory else None
+    if limit is not None:
+        geometry = config.geometry
+        runtime.snippets(np.zeros((1, geometry.frames_per_snippet, geometry.height, geometry.width, 3), np.uint8))
+    return Decoding(backend, decoders, slots_within(limit, peak_bytes(), config.geometry, decoders))
 
 
-def _report(summary: Summary, root: Path, num_missing: int) -> None:
-    rate = f", {summary.num_frames / summary.seconds:.0f} frames/s" if summary.num_frames else ""
-    results.print(
-        f"{root}: {len(summary.done)} videos extracted ({summary.num_snippets} snippets, "
-        f"{summary.seconds:.0f} s{rate}), {len(summary.kept)} kept, {len(summary.failed)} failed, "
-        f"{num_missing} missing",
-        markup=False,
-    )
-    for video_id, reason in summary.failed.items():
-        results.print(f"failed: {video_id}: {reason}", markup=False)
-    if summary.failed or num_missing:
-        sys.exit(EXIT_FAILED)
+def costs(settings: RuntimeSettings, config: StoreConfig) -> tuple[float, float]:
+    """FLOPs a snippet, and FLOP/s that this machine comes to in a large matrix product."""
+    from ssrl.extract.encoders.complexity import encoder_complexity
+    from ssrl.extract.runtimes.peak import peak_flops
+
+    flops = encoder_complexity(settings.encoder.name, config.geometry, config.scales).flops
+    return flops, peak_flops(settings.device, settings.precision)

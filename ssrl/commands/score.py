@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -30,7 +31,7 @@ def main(
     Example: ssrl-score gate.mp4 yard.mp4 --ckpt best.pt --out scores
     """
     from ssrl.checkpoints import load_checkpoint
-    from ssrl.commands.extract import ExtractionProgress
+    from ssrl.commands.extraction import ExtractionProgress
     from ssrl.commands.overlays import write_overlays
     from ssrl.datasets.video import Dataset
     from ssrl.devices import choose_device
@@ -38,7 +39,7 @@ def main(
     from ssrl.evaluate.scoring import score_video
     from ssrl.extract.encoders import load_encoder
     from ssrl.extract.pipeline import extract
-    from ssrl.extract.runtime import TorchRuntime
+    from ssrl.extract.runtimes import runtime_settings
     from ssrl.store.layout import StoreConfig
     from ssrl.store.reader import Store
     from ssrl.store.writer import StoreWriter
@@ -55,10 +56,11 @@ def main(
             f"name the right file with --weights"
         )
     network = checkpoint.network(choose_device(device))
-    runtime = TorchRuntime(encoder, device, config.precision)
-    writer = StoreWriter(out / "features", config)
-    with ExtractionProgress() as progress:
-        summary = extract(Dataset("new videos", _as_videos(videos)), writer, runtime, progress)
+    settings = runtime_settings(encoder, device=device, precision=config.precision)
+    writer = StoreWriter(out / "features", replace(config, scales=checkpoint.model.scales))
+    found = Dataset("new videos", _as_videos(videos)).videos
+    with ExtractionProgress(len(found), config.geometry.frames_per_snippet) as progress:
+        summary = extract(found, writer, settings.runtimes(config.geometry), progress)
     store = Store(out / "features")
     scored = [score_video(network, store, store.record(video_id)) for video_id in [*summary.kept, *summary.done]]
     if scored:

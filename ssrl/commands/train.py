@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True, help="Of initialisation, batches and dropout.")
 @click.option("--select", default="last", show_default=True, help="What is best: the last step, or val, or test AUC.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--share-psr", is_flag=True, help="Ablation: one PSR for all scales (Table 1).")
+@click.option("--no-psr", is_flag=True, help="Ablation: without PSR (Table 4).")
+@click.option("--no-dilated", is_flag=True, help="Ablation: PSR without its dilated convolutions (Table 5).")
+@click.option("--no-non-local", is_flag=True, help="Ablation: PSR without its non-local block (Table 5).")
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped.")
 @command_errors
 def main(
@@ -42,6 +46,10 @@ def main(
     seed: int,
     select: str,
     device: str,
+    share_psr: bool,
+    no_psr: bool,
+    no_dilated: bool,
+    no_non_local: bool,
     resume: bool,
 ) -> None:
     """Train PSR, MPA, VTR and the classifier on video-level labels, adding one scale a stage.
@@ -50,7 +58,7 @@ def main(
     """
     from ssrl.devices import choose_device
     from ssrl.evaluate.scoring import frame_auc
-    from ssrl.recipes import MODELS
+    from ssrl.recipes import MODELS, ablated
     from ssrl.store.reader import Store, find_store
     from ssrl.train.config import training_config
     from ssrl.train.stages import Trainer
@@ -60,7 +68,13 @@ def main(
     given = {name: value for name, value in options.items() if value is not None}
     config = training_config(recipe, scales=scales, stages=stages, seed=seed, select=select, **given)
     grids = {grid.scale: (grid.rows, grid.cols) for grid in store.config.geometry.grids}
-    model = MODELS[recipe](store.config.feature_dim, scales, grids)
+    model = ablated(
+        MODELS[recipe](store.config.feature_dim, scales, grids),
+        share_psr=share_psr,
+        no_psr=no_psr,
+        no_dilated=no_dilated,
+        no_non_local=no_non_local,
+    )
     folder = out or Path("runs") / f"{store.root.name}-seed{seed}"
     trainer = Trainer(store, folder, config, model, choose_device(device), frame_auc(store))
     with TrainingProgress(len(config.stage_scales)) as progress:

@@ -10,7 +10,7 @@ from ssrl.errors import UserError
 if TYPE_CHECKING:  # NumPy would slow down `ssrl-synth --help`
     from ssrl.datasets.video import Split
 
-FORMAT_VERSION = 2  # raise it when the same configuration gives other pictures
+FORMAT_VERSION = 3  # raise it when the same configuration gives other pictures
 SMALLEST_SIDE, LARGEST_SIDE = 96, 2160  # pixels
 DEFAULT_WORKERS = 2
 

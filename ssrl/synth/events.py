@@ -50,20 +50,21 @@ class Event:
         return {"fighting": 2, "object": 2, "dispersing": 5}.get(self.kind, 1)
 
 
+DISTANT = (0.82, 1.0)
 FAR = (0.66, 0.98)
 MIDDLE = (0.18, 0.5)
 EVENTS = (
-    Event("running", *FAR),
+    Event("running", *DISTANT),
     Event("cycling", *FAR),
     Event("vehicle", 0.0, 0.0),
     Event("fighting", *MIDDLE),
-    Event("running", *MIDDLE),
+    Event("running", *FAR),
     Event("object", 0.12, 0.4),
     Event("cycling", *FAR),
     Event("dispersing", 0.3, 0.6),
-    Event("running", *FAR),
+    Event("running", *DISTANT),
     Event("vehicle", *FAR),
-    Event("cycling", *MIDDLE),
+    Event("cycling", *FAR),
     Event("fighting", *FAR),
 )
 

@@ -1,0 +1,106 @@
+"""What runs an encoder: uint8 snippets in, float32 features out.
+
+runtime     where                precision
+openvino    CPU                  bfloat16 where the processor multiplies in it, else float32
+torch       CUDA, else CPU       bfloat16 on CUDA, float32 on the CPU
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ssrl.devices import choose_device
+from ssrl.errors import UserError
+from ssrl.extract.encoders import Encoder
+from ssrl.extract.runtimes.torch_runtime import TorchRuntime
+from ssrl.geometry import Geometry, Grid
+
+AUTO = "auto"
+RUNTIMES = (AUTO, "openvino", "torch")
+PRECISIONS = (AUTO, "float32", "bfloat16")
+
+
+class Runtime(Protocol):
+    """An encoder on a device. `name`, `device` and `precision` tell what "auto" came to."""
+
+    name: str
+    encoder: Encoder
+    grids: tuple[Grid, ...]
+    device: torch.device
+    precision: str
+    batch: int  # snippets that are best encoded at once; may shrink while it works
+
+    def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
+        """(B, L, H, W, 3) uint8 → one array (B, N_r, D) float32 a scale."""
+
+    def cubes(self, cubes: np.ndarray) -> np.ndarray:
+        """Patch cubes of one window, (n, L, h, w, 3) uint8 → (n, D) float32."""
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """What "auto" came to for an encoder on this machine."""
+
+    encoder: Encoder
+    name: str
+    device: torch.device
+    precision: str
+
+    def load(self, grids: Sequence[Grid]) -> Runtime:
+        if self.name == "torch":
+            return TorchRuntime(self.encoder, grids, self.device, self.precision)
+        from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime
+
+        return OpenVinoRuntime(self.encoder, grids, self.precision)
+
+    def runtimes(self, geometry: Geometry) -> Callable[[tuple[int, ...]], Runtime]:
+        """A runtime for any set of scales; each is made once."""
+        return functools.cache(lambda scales: self.load([geometry.grid(scale) for scale in scales]))
+
+
+def runtime_settings(
+    encoder: Encoder, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO, local_rank: int = 0
+) -> RuntimeSettings:
+    """The runtime asked for, or the fastest that is there. Raises a UserError for what is unknown or not there.
+
+    Of several GPUs, each local rank takes its own.
+    """
+    for value, known in ((runtime, RUNTIMES), (precision, PRECISIONS)):
+        if value not in known:
+            raise UserError(f"{value!r} is not known; allowed are {', '.join(known)}")
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", local_rank % torch.cuda.device_count())
+    if runtime == AUTO:
+        runtime = "openvino" if chosen.type == "cpu" and _has_openvino() else "torch"
+    if runtime == "torch":
+        fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
+        return RuntimeSettings(encoder, runtime, chosen, _precision(precision, encoder, fast))
+    if not _has_openvino():
+        raise UserError("OpenVINO is not installed; install it with pip install 'ssrl[cpu]', or use --runtime torch")
+    if chosen.type != "cpu":
+        raise UserError(f"the OpenVINO runtime works on the CPU, not on {chosen}; use --device cpu or --runtime torch")
+    from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
+
+    return RuntimeSettings(encoder, runtime, chosen, _precision(precision, encoder, has_bfloat16()))
+
+
+def describe(settings: RuntimeSettings) -> str:
+    return f"{settings.encoder.name} by {settings.name} on {settings.device} in {settings.precision}"
+
+
+def _precision(name: str, encoder: Encoder, fast_bfloat16: bool) -> str:
+    if name != AUTO:
+        return name
+    return "bfloat16" if fast_bfloat16 and encoder.bfloat16 else "float32"
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None

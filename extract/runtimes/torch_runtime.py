@@ -1,0 +1,98 @@
+"""PyTorch, on CUDA or as the CPU's fallback: channels last, batch norms folded into convolutions, bfloat16 on CUDA."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ssrl.console import warn
+from ssrl.errors import UserError
+from ssrl.extract.encoders import Encoder
+from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
+from ssrl.geometry import Grid
+
+CUDA_BATCH = 8  # snippets of 480x840; halved whenever the GPU's memory does not hold them
+
+
+class TorchRuntime:
+    """See `ssrl.extract.runtimes.Runtime`."""
+
+    name = "torch"
+
+    def __init__(self, encoder: Encoder, grids: Sequence[Grid], device: torch.device, precision: str) -> None:
+        self.encoder = encoder
+        self.grids = tuple(grids)
+        self.device = device
+        self.precision = precision
+        self.batch = CUDA_BATCH if device.type == "cuda" else 1
+        network = folded(encoder.network).to(device, getattr(torch, precision))
+        self._network = network.to(memory_format=torch.channels_last_3d)
+
+    def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
+        try:
+            return self._snippets(snippets)
+        except torch.OutOfMemoryError as error:
+            return self._in_halves(snippets, error)
+
+    @torch.inference_mode()
+    def cubes(self, cubes: np.ndarray) -> np.ndarray:
+        per_batch = max(1, self.batch * self.grids[0].window_pixels // (cubes.shape[2] * cubes.shape[3]))
+        encode = CubeEncoder(self.encoder.prepare, self._network)
+        parts = torch.from_numpy(cubes).split(per_batch)
+        return torch.cat([encode(part.to(self.device)).cpu() for part in parts]).numpy()
+
+    @torch.inference_mode()
+    def _snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
+        encode = SnippetEncoder(self.encoder.prepare, self._network, self.grids)
+        features = encode(torch.from_numpy(snippets).to(self.device))
+        return {grid.scale: array.cpu().numpy() for grid, array in zip(self.grids, features, strict=True)}
+
+    def _in_halves(self, snippets: np.ndarray, error: Exception) -> dict[int, np.ndarray]:
+        """Once more with half the batch, which is kept for what follows."""
+        half = len(snippets) // 2
+        if not half:
+            raise UserError(
+                f"one snippet of {self.encoder.name} does not fit into the memory of {self.device}; "
+                f"close other programs on it, take a smaller --size, or --device cpu"
+            ) from error
+        self.batch = half
+        torch.cuda.empty_cache()
+        warn(f"the memory of {self.device} is full; going on with batches of {half} snippets")
+        parts = [self.snippets(part) for part in (snippets[:half], snippets[half:])]
+        return {grid.scale: np.concatenate([part[grid.scale] for part in parts]) for grid in self.grids}
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy in evaluation mode in which each batch norm that follows a convolution is part of it.
+
+    The order of calls is read from a trace; a network that cannot be traced is returned as it is.
+    """
+    network = copy.deepcopy(network).eval()
+    try:
+        traced = torch.fx.symbolic_trace(network)
+    except Exception:  # control flow on values: tracing gives up in many ways
+        return network
+    modules = dict(traced.named_modules())
+    for node in list(traced.graph.nodes):
+        before = node.args[0] if node.args else None
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm3d):
+            continue
+        if not isinstance(before, torch.fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        conv = modules[before.target]
+        if isinstance(conv, nn.Conv3d):
+            _replace(traced, str(before.target), fuse_conv_bn_eval(conv, modules[node.target]))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)

@@ -1,0 +1,180 @@
+"""One suite over every runtime: each must give what the encoder gives, patch by patch, in eager float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssrl.errors import UserError
+from ssrl.extract.encoders import Encoder, load_encoder
+from ssrl.extract.reuse import windows
+from ssrl.extract.runtimes import Runtime, RuntimeSettings, describe, runtime_settings
+from ssrl.extract.runtimes.peak import peak_flops
+from ssrl.extract.runtimes.torch_runtime import TorchRuntime, folded
+from ssrl.geometry import Geometry
+
+GEOMETRY = Geometry(96, 96, 16, ((96, 96), (48, 48)))
+SCALES = (1, 2)
+TOLERANCE = {"float32": 1e-4}  # of the largest feature: sums in another order
+LEAST_COSINE = 0.999  # in bfloat16
+HAS_CUDA = torch.cuda.is_available()
+RUNTIMES = [
+    ("torch", "cpu", "float32"),
+    ("torch", "cpu", "bfloat16"),
+    ("openvino", "cpu", "float32"),
+    ("openvino", "cpu", "bfloat16"),
+    pytest.param(("torch", "cuda", "float32"), marks=pytest.mark.skipif(not HAS_CUDA, reason="no GPU")),
+    pytest.param(("torch", "cuda", "bfloat16"), marks=pytest.mark.skipif(not HAS_CUDA, reason="no GPU")),
+]
+ENCODERS = {"i3d_r50": "random:0", "micro3d": "embedded"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SSRL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    return load_encoder(request.param, ENCODERS[request.param])
+
+
+@pytest.fixture(scope="module", params=RUNTIMES, ids=lambda chosen: "-".join(chosen))
+def runtime(request: pytest.FixtureRequest, encoder: Encoder) -> Runtime:
+    name, device, precision = request.param
+    if name == "openvino":
+        pytest.importorskip("openvino")
+        from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
+
+        if precision == "bfloat16" and not has_bfloat16():
+            pytest.skip("this processor does not multiply in bfloat16")
+    return runtime_settings(encoder, name, device, precision).runtimes(GEOMETRY)(SCALES)
+
+
+@pytest.fixture(scope="module")
+def snippets() -> np.ndarray:
+    """Two snippets: a bright square that wanders over a smooth background."""
+    y, x = np.mgrid[0:96, 0:96]
+    video = np.repeat((x + y)[None, :, :, None] * 0.7 + 40, 32, axis=0) * [1.0, 0.8, 0.6]
+    for number, frame in enumerate(video):
+        frame[10 + number : 26 + number, 2 * number : 2 * number + 16] = (240, 40, 90)
+    return video.astype(np.uint8).reshape(2, 16, 96, 96, 3)
+
+
+def patch_by_patch(encoder: Encoder, snippet: np.ndarray) -> dict[int, np.ndarray]:
+    features = {}
+    for grid in GEOMETRY.grids:
+        rows = []
+        for cube in windows(snippet, grid):
+            with torch.inference_mode():
+                prepared = encoder.prepare(torch.from_numpy(cube.copy())).permute(3, 0, 1, 2)
+                rows.append(encoder.network(prepared[None])[0].numpy())
+        features[grid.scale] = np.stack(rows)
+    return features
+
+
+def assert_near(features: np.ndarray, expected: np.ndarray, runtime: Runtime) -> None:
+    assert features.shape == expected.shape and features.dtype == np.float32
+    if runtime.precision in TOLERANCE:
+        assert np.abs(features - expected).max() < TOLERANCE[runtime.precision] * np.abs(expected).max()
+    elif runtime.encoder.bfloat16:
+        lengths = np.linalg.norm(features, axis=-1) * np.linalg.norm(expected, axis=-1)
+        assert ((features * expected).sum(axis=-1) / lengths).min() > LEAST_COSINE
+
+
+def test_snippets_give_what_their_patches_give(runtime: Runtime, snippets: np.ndarray) -> None:
+    features = runtime.snippets(snippets)
+    assert set(features) == set(SCALES)
+    for index, snippet in enumerate(snippets):
+        for scale, expected in patch_by_patch(runtime.encoder, snippet).items():
+            assert_near(features[scale][index], expected, runtime)
+
+
+def test_cubes_give_what_they_give_alone(runtime: Runtime, snippets: np.ndarray) -> None:
+    cubes = windows(snippets[0], GEOMETRY.grid(2))[:3]
+    assert_near(runtime.cubes(cubes), patch_by_patch(runtime.encoder, snippets[0])[2][:3], runtime)
+
+
+def test_a_snippet_gives_the_same_bits_again(runtime: Runtime, snippets: np.ndarray) -> None:
+    """On a CPU; it is what lets a resumed run end with the same bytes. GPUs choose their kernels by batch."""
+    if runtime.device.type != "cpu":
+        pytest.skip("not promised on a GPU")
+    alone = [runtime.snippets(snippet[None]) for snippet in snippets]
+    again = [runtime.snippets(snippet[None]) for snippet in snippets]
+    for first, second in zip(alone, again, strict=True):
+        assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
+
+
+def test_auto_takes_the_fastest_that_is_there_and_says_which() -> None:
+    pytest.importorskip("openvino")
+    settings = runtime_settings(load_encoder("micro3d"), device="cpu")
+    assert describe(settings) == "micro3d by openvino on cpu in float32"
+
+
+def test_without_openvino_the_cpu_falls_back_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssrl.extract.runtimes._has_openvino", lambda: False)
+    encoder = load_encoder("micro3d")
+    assert runtime_settings(encoder, device="cpu").name == "torch"
+    with pytest.raises(UserError, match=r"ssrl\[cpu\]"):
+        runtime_settings(encoder, "openvino", "cpu")
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UserError, match="openvino, torch"):
+        runtime_settings(load_encoder("micro3d"), "tensorflow")
+
+
+def test_a_full_gpu_halves_the_batch_and_goes_on(snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's answer to a batch of two is played; what follows is the real code."""
+    settings = RuntimeSettings(load_encoder("micro3d"), "torch", torch.device("cpu"), "float32")
+    runtime = settings.runtimes(GEOMETRY)(SCALES)
+    assert isinstance(runtime, TorchRuntime)
+    runtime.batch = 2
+    whole, encode = runtime.snippets(snippets), runtime._snippets
+
+    def full(batch: np.ndarray) -> dict[int, np.ndarray]:
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(batch)
+
+    monkeypatch.setattr(runtime, "_snippets", full)
+    halved = runtime.snippets(snippets)
+    assert runtime.batch == 1
+    for scale in SCALES:
+        np.testing.assert_allclose(halved[scale], whole[scale], rtol=1e-5, atol=1e-5)
+
+    monkeypatch.setattr(runtime, "_snippets", lambda batch: full(np.concatenate([batch, batch])))
+    with pytest.raises(UserError, match="one snippet of micro3d does not fit"):
+        runtime.snippets(snippets[:1])
+
+
+def test_batch_norms_are_folded_into_convolutions() -> None:
+    network = load_encoder("i3d_r50", "random:0").network
+    count = sum(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+    left = {name for name, module in folded(network).named_modules() if isinstance(module, torch.nn.BatchNorm3d)}
+    used = {node.target for node in folded(network).graph.nodes if node.op == "call_module"}
+    assert count > 40 and not left & used
+
+
+def test_compiled_networks_are_kept_on_disk(tmp_path: Path, snippets: np.ndarray) -> None:
+    pytest.importorskip("openvino")
+    from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime
+
+    encoder = load_encoder("micro3d")
+    first = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).snippets(snippets[:1])
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert kept
+    second = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).snippets(snippets[:1])
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
+
+
+def test_the_peak_is_that_of_a_matrix_product() -> None:
+    slow = peak_flops("cpu", "float32", matrix=256)
+    assert 1e8 < slow < 1e14
