@@ -1,19 +1,18 @@
 """How fast extraction is, in ratios against a naive baseline of the same run: make bench
 
-naive        the encoder in eager float32, each patch prepared and encoded alone
-runtime      TorchRuntime in float32 and bfloat16: pixels prepared once, the patches of a scale in batches
-end to end   from a file on disk to a verified store
+naive        the encoder's own network in eager float32, one snippet and one scale at a time
+runtimes     each that is there, in each precision that the machine is fast in, on the same snippet
+end to end   from a file on disk to a verified store, with the runtime that "auto" takes
+decode       decoding and resizing alone
+peak         a large matrix product, in float32 and bfloat16
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
 from statistics import median
@@ -25,28 +24,41 @@ from rich.table import Table
 
 from benchmarks.clip import write_clip
 from ssrl.console import note, results
-from ssrl.datasets.video import Dataset, Video
+from ssrl.datasets.video import Video
 from ssrl.extract.encoders import Encoder, load_encoder
-from ssrl.extract.pipeline import encode_snippet, extract, store_config
+from ssrl.extract.encoders.complexity import encoder_complexity
+from ssrl.extract.pipeline import extract, store_config
 from ssrl.extract.readers import open_reader
-from ssrl.extract.runtime import TorchRuntime
-from ssrl.extract.snippets import fill_snippets
+from ssrl.extract.runtimes import RuntimeSettings, runtime_settings
+from ssrl.extract.runtimes.peak import peak_flops
+from ssrl.extract.snippets import fill_snippets, tile
 from ssrl.files import write_json
 from ssrl.geometry import Geometry
+from ssrl.machine import cores, processor
 from ssrl.store.reader import Store
 from ssrl.store.verify import verify
 from ssrl.store.writer import StoreWriter
 
 GEOMETRY = Geometry()
 SCALES = (1, 2, 3, 4)
-MATRIX = 2048  # side of the matrices whose product gives the peak
-ENCODERS = {"micro3d": "embedded", "i3d_r50": "random:0"}
-REPEATS = {"micro3d": 5, "i3d_r50": 1}
-SNIPPETS = {"micro3d": 12, "i3d_r50": 2}  # of the end-to-end run
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Row:
+class Plan:
+    """How one encoder is measured. Repeats are counted after a warm-up; figures are medians."""
+
+    weights: str
+    naive_repeats: int
+    repeats: int
+    num_snippets: int  # of the end-to-end run
+
+
+PLANS = {"micro3d": Plan("embedded", 5, 9, 40), "i3d_r50": Plan("random:0", 1, 3, 8)}
+
+
+@dataclass(frozen=True)
+class Way:
     """Seconds a snippet of one way to encode, and how close its features are to the naive ones."""
 
     name: str
@@ -54,10 +66,24 @@ class Row:
     min_cosine: float
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What `bench.json` says of an encoder. Speed is that of "auto", end to end where nothing else is said."""
+
+    runtime: str
+    speedup_over_naive: float
+    fraction_of_peak: float  # of the matrix product in the runtime's precision
+    end_to_end_over_encoder: float
+    frames_per_second: float
+    min_cosine: float
+    decode_frames_per_second: float
+    seconds_per_snippet: dict[str, float]
+
+
 class Quiet:
     """A watcher that says nothing."""
 
-    def run_begins(self, num_videos: int, num_kept: int) -> None: ...
+    def video_kept(self, video_id: str) -> None: ...
     def snippet_done(self, video_id: str, num_snippets: int) -> None: ...
     def video_done(self, record: object, seconds: float) -> None: ...
     def video_failed(self, video_id: str, reason: str) -> None:
@@ -66,75 +92,86 @@ class Quiet:
 
 @click.command()
 @click.option("--json", "path", default="bench.json", type=click.Path(path_type=Path), help="Where the figures go.")
-@click.option("--threads", default=os.cpu_count(), show_default=True, help="Of PyTorch.")
-def main(path: Path, threads: int) -> None:
-    """Measure both encoders on a real clip and write the figures."""
+@click.option("--threads", default=cores(), show_default=True, help="Of PyTorch and OpenVINO.")
+@click.option("--encoder", "names", multiple=True, default=tuple(PLANS), show_default=True, help="May be repeated.")
+def main(path: Path, threads: int, names: tuple[str, ...]) -> None:
+    """Measure encoders on a real clip and write the figures."""
     torch.set_num_threads(threads)
-    peaks = {name: peak_gflops(dtype) for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
-    machine = {"processor": processor(), "cores": os.cpu_count(), "threads": threads, "peak_gflops": peaks}
-    note(json.dumps(machine))
+    peaks = {name: peak_flops("cpu", name, matrix=4096) for name in PRECISIONS}
+    machine = {"processor": processor(), "cores": cores(), "threads": threads, "peak_gflops": in_giga(peaks)}
+    note(str(machine))
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        clip = write_clip(Path(folder), 16 * max(SNIPPETS.values()))
-        for name in ENCODERS:
-            figures[name] = measure(name, clip, Path(folder))
+        clip = write_clip(Path(folder), 16 * max(PLANS[name].num_snippets for name in names))
+        for name in names:
+            figures[name] = asdict(measure(name, PLANS[name], clip, Path(folder), peaks))
     write_json(path, {"machine": machine, "extraction": figures})
     note(f"figures: {path}")
 
 
-def measure(name: str, clip: Path, folder: Path) -> dict[str, float]:
+def measure(name: str, plan: Plan, clip: Path, folder: Path, peaks: dict[str, float]) -> Figures:
     """All figures of one encoder, printed as a table."""
     snippet, decode_fps = decoded(clip)
-    encoder = load_encoder(name, ENCODERS[name])
-    reference, seconds = timed(lambda: naive_features(encoder, snippet), REPEATS[name])
-    rows = [Row("naive", seconds, 1.0)]
-    for precision in ("float32", "bfloat16"):
-        features, seconds = timed(in_precision(name, precision, snippet), REPEATS[name])
-        rows.append(Row(precision, seconds, min_cosine(features, reference)))
-    best = min(rows[1:], key=lambda row: row.seconds)
-    end_to_end = run_end_to_end(name, best.name, clip, folder)
-    show(name, rows, end_to_end, decode_fps)
-    return {
-        "speedup_over_naive": rows[0].seconds / end_to_end,
-        "end_to_end_over_encoder": end_to_end / best.seconds,
-        "frames_per_second": 16 / end_to_end,
-        "min_cosine": best.min_cosine,
-        "decode_frames_per_second": decode_fps,
-        **{f"seconds_per_snippet_{row.name}": row.seconds for row in rows},
-    }
+    encoder = load_encoder(name, plan.weights)
+    reference, seconds = timed(lambda: naive_features(encoder, snippet), plan.naive_repeats)
+    naive = Way("naive", seconds, 1.0)
+    ways = {settings_name(settings): way(settings, snippet, reference, plan.repeats) for settings in all_of(encoder)}
+    auto = runtime_settings(encoder, device="cpu")
+    end_to_end = run_end_to_end(auto, plan, clip, folder)
+    best = ways[settings_name(auto)]
+    flops = encoder_complexity(name, GEOMETRY, SCALES).flops
+    figures = Figures(
+        runtime=best.name,
+        speedup_over_naive=naive.seconds / end_to_end,
+        fraction_of_peak=flops / end_to_end / peaks[auto.precision],
+        end_to_end_over_encoder=end_to_end / best.seconds,
+        frames_per_second=GEOMETRY.frames_per_snippet / end_to_end,
+        min_cosine=best.min_cosine,
+        decode_frames_per_second=decode_fps,
+        seconds_per_snippet={way.name: way.seconds for way in (naive, *ways.values())},
+    )
+    show(name, [naive, *ways.values()], end_to_end, figures)
+    return figures
 
 
-def in_precision(name: str, precision: str, snippet: np.ndarray) -> Callable[[], dict[int, np.ndarray]]:
-    """What encodes the snippet with the runtime in this precision."""
-    encoder = load_encoder(name, ENCODERS[name])
-    runtime = TorchRuntime(encoder, "cpu", precision)
-    config = store_config("bench", encoder, runtime, GEOMETRY, SCALES, "float16")
-    return lambda: encode_snippet(snippet, config, runtime)
+def all_of(encoder: Encoder) -> list[RuntimeSettings]:
+    """Every runtime in every precision."""
+    return [
+        runtime_settings(encoder, runtime, "cpu", precision)
+        for runtime in ("torch", "openvino")
+        for precision in PRECISIONS
+    ]
+
+
+def settings_name(settings: RuntimeSettings) -> str:
+    return f"{settings.name} {settings.precision}"
+
+
+def way(settings: RuntimeSettings, snippet: np.ndarray, reference: dict[int, np.ndarray], repeats: int) -> Way:
+    runtime = settings.load(GEOMETRY.grids)
+    features, seconds = timed(lambda: runtime.snippets(snippet[None]), repeats)
+    return Way(settings_name(settings), seconds, min_cosine(features, reference))
 
 
 def decoded(clip: Path) -> tuple[np.ndarray, float]:
     """The first snippet of the clip, and how many frames a second decoding and resizing alone give."""
-    slots = np.empty((1, 16, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
-    began, count, first = time.perf_counter(), 0, slots[0]
+    slot = np.empty((GEOMETRY.frames_per_snippet, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
+    began, count, first = time.perf_counter(), 0, slot
     with open_reader(clip) as reader:
-        for filled in fill_snippets(reader.frames(), GEOMETRY, repeat(slots[0])):
-            first = slots[0].copy() if count == 0 else first
+        for filled in fill_snippets(reader.frames(), GEOMETRY, repeat(slot)):
+            first = slot.copy() if count == 0 else first
             count += filled
     return first, count / (time.perf_counter() - began)
 
 
+@torch.inference_mode()
 def naive_features(encoder: Encoder, snippet: np.ndarray) -> dict[int, np.ndarray]:
-    """Each patch cut, prepared and encoded alone, as the public extractors do."""
+    """Scale by scale in eager PyTorch, pixels prepared anew for each, as a first version would do it."""
     features = {}
     for grid in GEOMETRY.grids:
-        rows = []
-        for n in range(grid.num_patches):
-            row, col = divmod(n, grid.cols)
-            top, left = row * grid.window_height, col * grid.window_width
-            patch = snippet[:, top : top + grid.window_height, left : left + grid.window_width]
-            with torch.inference_mode():
-                rows.append(encoder.network(encoder.prepare(torch.from_numpy(patch.copy()))[None])[0].numpy())
-        features[grid.scale] = np.stack(rows)[None]
+        prepared = encoder.prepare(torch.from_numpy(snippet)[None])
+        cubes = tile(prepared, grid).permute(0, 4, 1, 2, 3).contiguous()
+        features[grid.scale] = encoder.network(cubes).numpy()[None]
     return features
 
 
@@ -160,22 +197,22 @@ def min_cosine(features: dict[int, np.ndarray], reference: dict[int, np.ndarray]
     return float(min(cosines(features[scale], reference[scale]).min() for scale in reference))
 
 
-def run_end_to_end(name: str, precision: str, clip: Path, folder: Path) -> float:
-    """Seconds a snippet from the file on disk to a verified store."""
-    frames = 16 * SNIPPETS[name]
-    short = clip.with_name(f"{name}.mp4")
-    write_start(clip, short, frames)
-    encoder = load_encoder(name, ENCODERS[name])
-    runtime = TorchRuntime(encoder, "cpu", precision)
-    writer = StoreWriter(folder / f"store-{name}", store_config("bench", encoder, runtime, GEOMETRY, SCALES, "float16"))
-    video = Video("clip", short, 0, "test")
-    extract(Dataset("warm-up", (replace(video, id="warm-up"),)), writer, runtime, Quiet())
+def run_end_to_end(settings: RuntimeSettings, plan: Plan, clip: Path, folder: Path) -> float:
+    """Seconds a snippet from the file on disk to a verified store; a first, short video warms all up."""
+    name = settings.encoder.name
+    short, long = (folder / f"{name}-{part}.mp4" for part in ("short", "long"))
+    write_start(clip, short, 1)
+    write_start(clip, long, GEOMETRY.frames_per_snippet * plan.num_snippets)
+    config = store_config("bench", settings.encoder, settings.precision, GEOMETRY, SCALES)
+    writer = StoreWriter(folder / f"store-{name}", config)
+    runtimes = settings.runtimes(GEOMETRY)
+    extract([Video("warm-up", short, 0, "test")], writer, runtimes, Quiet())
     began = time.perf_counter()
-    extract(Dataset("bench", (video,)), writer, runtime, Quiet())
+    extract([Video("clip", long, 0, "test")], writer, runtimes, Quiet())
     problems = [finding.problem for finding in verify(Store(writer.root)) if finding.problem]
     seconds = time.perf_counter() - began
     assert not problems, problems
-    return seconds / SNIPPETS[name]
+    return seconds / plan.num_snippets
 
 
 def write_start(clip: Path, short: Path, num_frames: int) -> None:
@@ -190,30 +227,21 @@ def write_start(clip: Path, short: Path, num_frames: int) -> None:
                 target.mux(packet)
 
 
-def peak_gflops(dtype: torch.dtype) -> float:
-    """GFLOP/s of a large matrix product, the best of five."""
-    a = torch.randn(MATRIX, MATRIX).to(dtype)
-    best = 0.0
-    for _ in range(5):
-        began = time.perf_counter()
-        a @ a
-        best = max(best, 2 * MATRIX**3 / (time.perf_counter() - began) / 1e9)
-    return round(best, 1)
+def in_giga(flops: dict[str, float]) -> dict[str, float]:
+    return {name: round(value / 1e9, 1) for name, value in flops.items()}
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def show(name: str, rows: list[Row], end_to_end: float, decode_fps: float) -> None:
+def show(name: str, ways: list[Way], end_to_end: float, figures: Figures) -> None:
     table = Table("way", "times naive", "lowest cosine", title=f"{name}, 480x840x16, four scales")
-    for row in rows:
-        table.add_row(row.name, f"{rows[0].seconds / row.seconds:.2f}", f"{row.min_cosine:.6f}")
-    table.add_row("end to end, verified", f"{rows[0].seconds / end_to_end:.2f}", "")
+    for way in ways:
+        table.add_row(way.name, f"{ways[0].seconds / way.seconds:.2f}", f"{way.min_cosine:.6f}")
+    table.add_row(f"end to end, {figures.runtime}", f"{figures.speedup_over_naive:.2f}", "")
     results.print(table)
-    results.print(f"{16 / end_to_end:.1f} frames a second end to end; decoding alone {decode_fps:.0f}")
+    results.print(
+        f"end to end: {figures.frames_per_second:.1f} frames a second, {figures.fraction_of_peak:.2f} of the matrix "
+        f"peak, {figures.end_to_end_over_encoder:.2f} times the encoder alone; "
+        f"decoding alone {figures.decode_frames_per_second:.0f} frames a second"
+    )
 
 
 if __name__ == "__main__":

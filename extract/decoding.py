@@ -46,6 +46,7 @@ class Decoded:
     num_frames: int
     fps: float | None
     substituted_frames: int
+    missing_frames: int = 0  # that the file declares, and that did not come
     rows: Rows = "snippets"
 
 
@@ -181,7 +182,8 @@ def _decode(
                 connection.send(("snippet", free.pop(0)))
                 given_out += 1
             decoded = counted if rows == "segments" else num_frames
-            return "end", Decoded(decoded, reader.fps, reader.substituted_frames, rows)
+            missing = max(0, (reader.declared_frames or 0) - decoded)
+            return "end", Decoded(decoded, reader.fps, reader.substituted_frames, missing, rows)
     except DecoderStopped as error:
         return "lost", str(error)
     except UserError as error:

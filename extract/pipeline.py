@@ -64,6 +64,7 @@ class Summary:
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # id → reason
     substituted: dict[str, int] = field(default_factory=dict)  # id → frames that did not decode
+    cut_off: dict[str, int] = field(default_factory=dict)  # id → frames that the file declares, and that did not come
     num_snippets: int = 0
     num_frames: int = 0
     num_reused: int = 0  # patch cubes that took an earlier feature
@@ -301,6 +302,8 @@ class _Run:
         self.summary.num_reused += record.reused_cubes
         if record.substituted_frames:
             self.summary.substituted[record.id] = record.substituted_frames
+        if record.missing_frames:
+            self.summary.cut_off[record.id] = record.missing_frames
         self.watcher.video_done(record, time.monotonic() - job.began)
 
     def _drop(self, job: _Job, error: Exception) -> None:
@@ -340,6 +343,7 @@ def _record(video: Video, decoded: Decoded, reused_cubes: int) -> VideoRecord:
         source=str(checked.path),
         source_bytes=source_bytes(checked.path),
         substituted_frames=decoded.substituted_frames,
+        missing_frames=decoded.missing_frames,
         anomalies=checked.anomalies,
         rows=decoded.rows,
         reused_cubes=reused_cubes,

@@ -107,6 +107,7 @@ class VideoRecord:
     source: str = ""
     source_bytes: int = 0
     substituted_frames: int = 0  # frames that did not decode and repeat their neighbour
+    missing_frames: int = 0  # frames that the file declares, and that did not come: it was cut off
     anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop); None: no frame labels
     rows: Rows = "snippets"  # what a row of the features is
     reused_cubes: int = 0  # patch cubes that took the feature of an earlier one

@@ -46,6 +46,7 @@ class Store:
             source=str(attributes["source"]),
             source_bytes=int(attributes["source_bytes"]),
             substituted_frames=int(attributes["substituted_frames"]),
+            missing_frames=int(attributes["missing_frames"]),
             anomalies=None if anomalies is None else tuple((int(start), int(stop)) for start, stop in anomalies),
             rows=attributes["rows"],
             reused_cubes=int(attributes["reused_cubes"]),

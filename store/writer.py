@@ -28,7 +28,7 @@ from ssrl.store.layout import (
 
 ALWAYS_KNOWN = (  # the attributes that every record has
     *("id", "num_frames", "split", "category", "source", "source_bytes", "substituted_frames"),
-    *("rows", "reused_cubes", "num_frames_known"),
+    *("missing_frames", "rows", "reused_cubes", "num_frames_known"),
 )
 RESERVE_BYTES = 16 << 20  # left free on the disk, for HDF5 cannot close a file that it cannot write to
 

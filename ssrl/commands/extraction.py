@@ -59,6 +59,8 @@ class ExtractionProgress:
         self._advance(f"{record.id}: {record.num_frames} frames in {seconds:.1f} s")
         if record.substituted_frames:
             warn(f"{record.id}: {record.substituted_frames} frames did not decode and repeat their neighbour")
+        if record.missing_frames:
+            warn(f"{record.id}: {record.missing_frames} of the frames that the file declares did not come")
 
     def video_failed(self, video_id: str, reason: str) -> None:
         self._advance(f"{video_id}: failed")
@@ -91,6 +93,8 @@ def report(summary: Summary, root: Path, num_missing: int, peak_share: str) -> N
         results.print(f"patch cubes that had not changed and were not encoded: {summary.num_reused}")
     for video_id, count in summary.substituted.items():
         results.print(f"substituted: {video_id}: {count} frames that did not decode", markup=False)
+    for video_id, count in summary.cut_off.items():
+        results.print(f"cut off: {video_id}: {count} frames that the file declares did not come", markup=False)
     for video_id, reason in summary.failed.items():
         results.print(f"failed: {video_id}: {reason}", markup=False)
     if summary.failed or num_missing:

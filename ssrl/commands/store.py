@@ -36,6 +36,7 @@ def info(store: Path) -> None:
     results.print(f"{'videos':18}{len(records)}, {sum(record.num_frames for record in records)} frames")
     for record in records:
         substituted = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
+        substituted += f", {record.missing_frames} missing at the end" if record.missing_frames else ""
         labels = "" if record.anomalies is None else f", {sum(b - a for a, b in record.anomalies)} anomalous"
         length = f"{record.num_frames} frames" + ("" if record.num_frames_known else " (not known, 16 a row)")
         rows = f", {opened.num_rows(record.id)} segments" if record.rows == "segments" else ""
