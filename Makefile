@@ -16,7 +16,7 @@ setup: $(STAMP)
 
 $(STAMP): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cpu]'
 	@touch $@
 
 demo: $(STAMP)  ## video in, scores and a report out, on a synthetic set

@@ -6,8 +6,6 @@ whose peak memory is measured, and compares every patch with pytorchvideo's bloc
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,20 +15,11 @@ from pytorchvideo.models.hub import i3d_r50
 from torch.nn import functional as F
 
 from benchmarks.clip import write_clip
+from benchmarks.peak_memory import peak_bytes
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
-
-PEAK = (
-    "import resource, sys\n"
-    "from ssrl.commands.extract import main\n"
-    "try: main(sys.argv[1:])\n"
-    "except SystemExit as end: assert not end.code, end.code\n"
-    "kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-    "kib += resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
-    "print('peak KiB', kib)\n"
-)
 
 
 def main() -> None:
@@ -40,17 +29,14 @@ def main() -> None:
         (folder / "videos.csv").write_text("video,label,split\nclip.mp4,0,test\n")
         peak = extract(folder)
         compare(clip, Store(folder / "store"))
-        print(f"peak memory, decoder included: {peak / 2**20:.2f} GiB")
+        print(f"peak memory, decoder included: {peak / 2**30:.2f} GiB")
 
 
 def extract(folder: Path) -> int:
-    """Run ssrl-extract on the clip; the peak resident size of it and its decoder in KiB."""
+    """Run ssrl-extract on the clip; the peak of it and its decoder in bytes."""
     arguments = ["--dataset", "manifest", "--root", folder, "--manifest", folder / "videos.csv"]
     arguments += ["--out", folder / "store", "--encoder", "i3d_r50", "--weights", "random:0"]
-    arguments += ["--precision", "float32", "--dtype", "float32"]
-    command = [sys.executable, "-c", PEAK, *map(str, arguments)]
-    outcome = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return int(outcome.stdout.split()[-1])
+    return peak_bytes([*arguments, "--precision", "float32", "--dtype", "float32"])
 
 
 def compare(clip: Path, store: Store) -> None:

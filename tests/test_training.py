@@ -61,7 +61,7 @@ def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
             assert inside > video.scores[:3].mean() and inside > video.scores[6:].mean()
 
 
-@pytest.mark.parametrize("recipe", ["paper", "released"])
+@pytest.mark.parametrize("recipe", ["paper", "released", "small"])
 def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(store: Store, tmp_path: Path, recipe: str) -> None:
     undisturbed = trainer(store, tmp_path / "a", recipe).run(Silent())
     for stop_at in ((1, 6), (2, 3), (2, 9)):
@@ -71,6 +71,21 @@ def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(store: Store,
     expected, got = load_checkpoint(undisturbed.best).weights, load_checkpoint(resumed.best).weights
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_the_result_of_a_stage_is_the_mean_of_its_later_weights(store: Store, tmp_path: Path) -> None:
+    """Against the weights of runs that end at each of those steps."""
+    settings = {"scales": (1,), "learning_rate": 1e-3}
+    run = trainer(store, tmp_path / "mean", steps=6, average_from=0.5, **settings).run(Silent())
+    mean = load_checkpoint(run.best).weights
+    ends = [
+        load_checkpoint(trainer(store, tmp_path / str(steps), steps=steps, **settings).run(Silent()).best).weights
+        for steps in (4, 5, 6)
+    ]
+    for name, value in mean.items():
+        if value.is_floating_point():
+            expected = torch.stack([end[name] for end in ends]).mean(dim=0)
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_stage_starts_from_the_best_of_the_one_before(store: Store, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class TrainConfig:
     videos_per_half: int = 32  # a batch is so many abnormal and as many normal videos
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
+    average_from: float = 1.0  # share of a stage's steps after which its weights are averaged; 1: the last ones count
     num_segments: int = PAPER_SEGMENTS
     select: Selection = "last"
     val_fraction: float = 0.25  # of the training videos, held out by `select val`
@@ -39,6 +40,8 @@ class TrainConfig:
         for name in ("steps", "videos_per_half", "num_segments", "check_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.average_from <= 1:
+            raise UserError(f"average_from must lie between 0 and 1, not at {self.average_from}")
         if not 0 < self.val_fraction < 1:
             raise UserError(f"val_fraction must lie between 0 and 1, not at {self.val_fraction}")
 
@@ -78,8 +81,8 @@ def released_training(**changes: Any) -> TrainConfig:
 
 
 def small_training(**changes: Any) -> TrainConfig:
-    """For sets of some dozens of videos: the paper's losses, few and small steps."""
-    return TrainConfig(recipe="small", **{"learning_rate": 1.5e-4, "steps": 60, **changes})
+    """For sets of some dozens of videos: the paper's losses, few and small steps, and the mean of their later half."""
+    return TrainConfig(recipe="small", **{"learning_rate": 1.5e-4, "steps": 60, "average_from": 0.5, **changes})
 
 
 TRAINING: dict[str, Callable[..., TrainConfig]] = {

@@ -28,9 +28,16 @@ class StageState:
     step: int = 0
     optimiser: dict[str, Any] = field(default_factory=dict)
     weights: Weights = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)  # of the weights after the steps of the stage's last part
+    num_averaged: int = 0
     best_step: int = 0
     best_value: float | None = None
     best_weights: Weights = field(default_factory=dict)
+
+    @property
+    def result(self) -> Weights:
+        """What the stage has come to so far: the average where there is one, else the weights of the last step."""
+        return self.average or self.weights
 
 
 class StageTrainer:
@@ -61,10 +68,13 @@ class StageTrainer:
         if state.step:
             self.network.load_state_dict(dict(state.weights))
             self.optimiser.load_state_dict(state.optimiser)
+            state.average = {name: value.to(self.device) for name, value in state.average.items()}
         while state.step < self.config.steps:
             began = time.perf_counter()
             losses = self.step(state.step)
             state.step += 1
+            if state.step > self.config.average_from * self.config.steps:
+                self._average(state)
             on_step(state.step, losses, time.perf_counter() - began)
             if state.step % self.config.check_every == 0 or state.step == self.config.steps:
                 self._check(state, measure)
@@ -87,12 +97,28 @@ class StageTrainer:
         self.optimiser.step()
         return losses
 
+    def _average(self, state: StageState) -> None:
+        """Take the present weights into the mean of those since `average_from` (Izmailov et al., 2018)."""
+        state.num_averaged += 1
+        for name, value in self.network.state_dict().items():
+            if name not in state.average or not value.is_floating_point():
+                state.average[name] = value.detach().clone()
+            else:
+                state.average[name] += (value - state.average[name]) / state.num_averaged
+
     def _check(self, state: StageState, measure: Measure | None) -> None:
         state.weights = _copied(self.network)
         state.optimiser = self.optimiser.state_dict()
-        value = None if measure is None else measure(self.network.eval())
+        value = None if measure is None else self._measured(measure, state)
         if value is None or state.best_value is None or value >= state.best_value:  # of equals, the later
-            state.best_value, state.best_step, state.best_weights = value, state.step, state.weights
+            state.best_value, state.best_step = value, state.step
+            state.best_weights = {name: tensor.clone() for name, tensor in state.result.items()}
+
+    def _measured(self, measure: Measure, state: StageState) -> float | None:
+        self.network.load_state_dict(dict(state.result))
+        value = measure(self.network.eval())
+        self.network.load_state_dict(dict(state.weights))
+        return value
 
 
 def video_auc(network: SSRL, bags: Bags, features: Features) -> float | None:

@@ -144,7 +144,7 @@ class Trainer:
             state.best_value,
             state.step,
             self._test_auc(network, state.best_weights),
-            self._test_auc(network, state.weights),
+            self._test_auc(network, state.result),
             round(time.monotonic() - began, 2),
         )
         self._finish_stage(network.config, result, done, state)
@@ -171,7 +171,7 @@ class Trainer:
     ) -> None:
         results = [*done, result]
         for name, weights, step in (
-            (LAST, state.weights, state.step),
+            (LAST, state.result, state.step),
             (BEST, state.best_weights, state.best_step),
             (self._stage_file(result.stage).name, state.best_weights, state.best_step),
         ):

@@ -37,7 +37,7 @@ def main(
     from ssrl.devices import choose_device
     from ssrl.evaluate.report import write_scores
     from ssrl.evaluate.scoring import score_video
-    from ssrl.extract.encoders import load_encoder
+    from ssrl.extract.encoders import ENCODERS, load_encoder
     from ssrl.extract.pipeline import extract
     from ssrl.extract.runtimes import runtime_settings
     from ssrl.store.layout import StoreConfig
@@ -48,6 +48,11 @@ def main(
     if "config" not in checkpoint.store:
         raise UserError(f"{ckpt} does not know what features it was trained on, so it cannot score videos")
     config = StoreConfig.from_json(checkpoint.store["config"], ckpt)
+    if config.encoder not in ENCODERS:
+        raise UserError(
+            f"{ckpt} was trained on imported features ({config.encoder}), whose encoder is not here, so it cannot "
+            f"score videos; train on features of ssrl-extract"
+        )
     encoder = load_encoder(config.encoder, weights or config.weights)
     if encoder.weights.sha256 != config.weights_sha256:
         raise UserError(
