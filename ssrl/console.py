@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from ssrl.errors import UserError
 
@@ -76,17 +77,21 @@ def percent(value: float | None) -> str:
 
 
 def progress_bar(unit: str) -> Progress:
-    """A bar on stderr with count, rate of finish and ETA; silent where stderr is no terminal."""
+    """A bar on stderr with count, time, ETA and news, which give way where the line is too short; silent where stderr
+    is no terminal.
+    """
+    news = Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[news]}"),
+        TextColumn("{task.fields[news]}", table_column=news),
         console=notes,
+        expand=True,
         disable=not notes.is_terminal,
     )
 

@@ -51,12 +51,13 @@ def facts(runs: Runs) -> dict[str, str]:
     mean = f", weights averaged from {training.average_from:.0%} of a stage on" if training.average_from < 1 else ""
     sampling = f", training videos sampled as {config.train_sampling}" if config.train_sampling != "dense" else ""
     reuse = ", features of unchanged patches reused" if config.reuse_static else ""
+    snippet = f"{config.geometry.height}x{config.geometry.width}x{config.geometry.frames_per_snippet}"
     return {
         "machine": machine(runs),
         "layout": config.dataset,
         "encoder": f"{config.encoder}, weights {config.weights} (SHA-256 {config.weights_sha256[:12]}…), "
         f"D = {config.feature_dim}",
-        "snippets": f"{config.geometry.height}x{config.geometry.width}x{config.geometry.frames_per_snippet}{sampling}{reuse}",
+        "snippets": f"{snippet}{sampling}{reuse}",
         "scales": ", ".join(f"{scale}: {window}" for scale, window in windows(config).items()),
         "training videos": counts(store.records("train")),
         "test videos": counts(store.records("test"), with_frames=True),
