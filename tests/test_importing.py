@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -476,14 +475,3 @@ def test_options_have_the_defaults_of_the_configuration() -> None:
     defaults = {parameter.name: parameter.default for parameter in import_.features.params}
     config = ImportConfig("shanghaitech", "released")
     assert (defaults["rows"], defaults["dtype"], defaults["encoder"]) == (config.rows, config.dtype, config.encoder)
-
-
-def test_a_store_from_before_rows_were_recorded_reads_as_snippets(
-    tmp_path: Path, three_videos: tuple[Path, Path]
-) -> None:
-    root, annotations = three_videos
-    import_features("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
-    with h5py.File(video_path(tmp_path / "store", "01_001"), "r+") as file:
-        del file.attrs["rows"], file.attrs["num_frames_known"]
-    record = Store(tmp_path / "store").record("01_001")
-    assert (record.rows, record.num_frames_known) == ("snippets", True)

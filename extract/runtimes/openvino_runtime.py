@@ -6,6 +6,7 @@ The graph is traced without running it, in a fraction of a second, and what Open
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ class OpenVinoRuntime:
         self.device = torch.device("cpu")
         self.precision = precision
         self._core = openvino.Core()
-        self._core.set_property({"CACHE_DIR": str(cache or cache_folder() / "openvino")})
+        cache = cache or cache_folder() / "openvino"
+        with suppress(OSError):  # a cache that cannot be written only costs time
+            cache.mkdir(parents=True, exist_ok=True)
+            self._core.set_property({"CACHE_DIR": str(cache)})
         self._compiled: dict[Any, Any] = {}
 
     def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
