@@ -1,6 +1,6 @@
 """OpenVINO, the fastest on CPUs: the whole path from uint8 snippets to features is one compiled graph of static shape.
 
-The graph is traced without running it, in a fraction of a second, and what OpenVINO makes of it is kept on disk.
+The graph is traced without running it, within seconds, and what OpenVINO makes of it is kept on disk.
 """
 
 from __future__ import annotations
