@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +180,20 @@ def test_compiled_networks_are_kept_on_disk(tmp_path: Path, snippets: np.ndarray
 def test_the_peak_is_that_of_a_matrix_product() -> None:
     slow = peak_flops("cpu", "float32", matrix=256)
     assert 1e8 < slow < 1e14
+
+
+def test_openvino_reports_nothing_and_forks_nothing() -> None:
+    pytest.importorskip("openvino")
+    code = (
+        "import os, sys, numpy as np\n"
+        "os.fork = None\n"
+        "from ssrl.extract.encoders import load_encoder\n"
+        "from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime\n"
+        "from ssrl.geometry import Geometry\n"
+        "grids = Geometry(32, 32, 16, ((32, 32),)).grids\n"
+        "OpenVinoRuntime(load_encoder('micro3d'), grids, 'float32').snippets(np.zeros((1, 16, 32, 32, 3), np.uint8))\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__)\n"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode == 0 and outcome.stdout.strip() == "openvino.tools.ovc.telemetry_stub", outcome.stderr

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 from torch import nn
 
 from ssrl.extract.encoders import Encoder
 from ssrl.extract.encoders.weights import cache_folder
 from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
+from ssrl.extract.runtimes.untracked import openvino
 from ssrl.geometry import Grid
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
