@@ -6,6 +6,7 @@ The head's pool wants 8x224x224; patch cubes have other shapes, so the features 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,8 @@ class I3D(nn.Module):
         self.blocks = blocks
 
     def forward(self, cubes: Tensor) -> Tensor:
-        cubes = cubes.to(self.blocks[0].get_parameter("conv.weight").dtype)
+        stem: Any = self.blocks[0]
+        cubes = cubes.to(stem.conv.weight.dtype)
         for block in self.blocks:
             cubes = block(cubes)
         return cubes.mean(dim=(2, 3, 4))
