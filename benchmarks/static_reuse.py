@@ -25,7 +25,7 @@ def main(plain: Path, reused: Path) -> None:
     for scale in second.config.scales:
         similar, error = closeness(first, second, scale)
         results.print(
-            f"scale {scale}: relative error of a feature, mean {error.mean():.4f}, 99th percentile "
+            f"scale {scale}: error over the mean length of a feature, mean {error.mean():.4f}, 99th percentile "
             f"{np.percentile(error, 99):.4f}; cosine, mean {similar.mean():.5f}, lowest {similar.min():.4f}"
         )
 
@@ -39,14 +39,15 @@ def saving(store: Store) -> float:
 
 
 def closeness(first: Store, second: Store, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine, and length of the difference over the length, of every feature of one scale."""
-    cosines, errors = [], []
+    """Of every feature of one scale: cosine, and length of the difference over the mean length of all features."""
+    cosines, errors, lengths = [], [], []
     for video_id in second.ids():
         a, b = (store.features(video_id, scale).astype(np.float64) for store in (first, second))
         length = np.maximum(np.linalg.norm(a, axis=-1), 1e-12)
         cosines.append(((a * b).sum(axis=-1) / (length * np.maximum(np.linalg.norm(b, axis=-1), 1e-12))).ravel())
-        errors.append((np.linalg.norm(a - b, axis=-1) / length).ravel())
-    return np.concatenate(cosines), np.concatenate(errors)
+        errors.append(np.linalg.norm(a - b, axis=-1).ravel())
+        lengths.append(length.ravel())
+    return np.concatenate(cosines), np.concatenate(errors) / np.concatenate(lengths).mean()
 
 
 if __name__ == "__main__":
