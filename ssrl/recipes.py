@@ -59,6 +59,10 @@ def ablated(
     asked = [name for name, given in options.items() if given]
     if no_psr and len(asked) > 1:
         raise UserError(f"--no-psr leaves nothing for {' and '.join(asked[1:])} to change; give one of them")
+    if asked and not model.patch_scales:
+        raise UserError(
+            f"scale 1 has one patch and so no PSR for {' and '.join(asked)} to change; add a scale beyond 1"
+        )
     if no_dilated and no_non_local:
         raise UserError("--no-dilated and --no-non-local together leave PSR empty; give one of them, or --no-psr")
     if no_psr or model.psr is None:

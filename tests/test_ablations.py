@@ -145,3 +145,8 @@ def test_any_choice_of_scales_trains_and_evaluates(store: Store, tmp_path: Path,
     outcome = train_and_evaluate(store, tmp_path / "run", "--scales", scales)
     assert outcome.exit_code == 0, outcome.output
     assert ",".join(map(str, load_checkpoint(tmp_path / "run" / "best.pt").model.scales)) == scales
+
+
+def test_there_is_no_psr_to_change_without_patches() -> None:
+    with pytest.raises(UserError, match="scale 1 has one patch"):
+        ablated(paper_model(16, (1,)), share_psr=True)

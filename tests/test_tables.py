@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -237,14 +235,3 @@ def test_the_command_on_the_page_is_the_request(store: Store, whole: Path) -> No
 @pytest.mark.parametrize(("option", "value"), [("--seeds", "0,0"), ("--seeds", "a"), ("--scales", "1,")])
 def test_lists_that_are_none_are_refused(store: Store, tmp_path: Path, option: str, value: str) -> None:
     assert make(store, tmp_path, option, value).exit_code == 2
-
-
-def test_help_comes_at_once() -> None:
-    code = (
-        f"import sys; from {tables.MODULE} import main\n"
-        "try: main(['-h'])\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'"
-    )
-    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert outcome.returncode == 0 and "Example: python -m ssrl.commands.tables" in outcome.stdout, outcome.stderr

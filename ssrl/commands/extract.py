@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssrl.commands.extraction import ExtractionProgress, report
-from ssrl.commands.options import HELP, parse_scales, parse_size
+from ssrl.commands.options import HELP, parse_numbers, parse_size
 from ssrl.console import command_errors, note, warn
 from ssrl.datasets import DATASET_NAMES
 
@@ -35,7 +35,7 @@ DECODERS = ("auto", "pyav", "decord")  # of video files; folders of frames need 
 @click.option("--decoder", default="auto", type=click.Choice(DECODERS), show_default=True, help="auto is pyav.")
 @click.option("--decoders", type=click.IntRange(min=1), help="Processes that decode.  [default: 1, or 4 for a GPU]")
 @click.option("--memory", help="Of all processes together, such as 4G.  [default: as needed]")
-@click.option("--scales", default="1,2,3,4", show_default=True, callback=parse_scales, help="Which patch grids.")
+@click.option("--scales", default="1,2,3,4", show_default=True, callback=parse_numbers, help="Which patch grids.")
 @click.option("--size", default="480x840", show_default=True, callback=parse_size, help="Height x width in pixels.")
 @click.option("--dtype", default="float16", show_default=True, help="Of the features on disk: float16 or float32.")
 @click.option(

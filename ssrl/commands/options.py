@@ -9,11 +9,13 @@ import click
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def parse_scales(context: Any, parameter: Any, value: str) -> tuple[int, ...]:
-    """ "1,2,3,4" → (1, 2, 3, 4)."""
+def parse_numbers(context: Any, parameter: Any, value: str | None) -> tuple[int, ...] | None:
+    """ "1,2,3,4" → (1, 2, 3, 4), for scales and seeds."""
+    if value is None:
+        return None
     parts = [part.strip() for part in value.split(",")]
-    if not all(part.isdigit() for part in parts) or len(set(parts)) < len(parts):
-        raise click.BadParameter(f"{value!r} is not a list of different scales such as 1,2,3,4")
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise click.BadParameter(f"{value!r} is not a list of different numbers such as 1,2,3,4")
     return tuple(int(part) for part in parts)
 
 

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ssrl.commands.options import HELP
+from ssrl.commands.options import HELP, parse_numbers
 from ssrl.console import command_errors, note, results
 from ssrl.errors import UserError
 from ssrl.tables.rows import PAPER_NAMES, auc_tables, check_scales, runs_for, settings_of
@@ -66,17 +66,6 @@ class Request:
 
 def default_page(out: Path) -> Path:
     return out / "tables.md"
-
-
-def parse_numbers(context: Any, parameter: Any, value: str | None) -> tuple[int, ...] | None:
-    """ "0,1,2" → (0, 1, 2)."""
-    if value is None:
-        return None
-    parts = [part.strip() for part in value.split(",")]
-    numbers = tuple(int(part) for part in parts if part.isdecimal())
-    if len(set(numbers)) < len(parts):
-        raise click.BadParameter(f"{value!r} is not a list of different numbers such as 0,1,2")
-    return numbers
 
 
 @click.command(context_settings=HELP)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssrl.commands.options import HELP, parse_scales
+from ssrl.commands.options import HELP, parse_numbers
 from ssrl.console import command_errors, note, notes, percent, progress_bar, results
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=HELP)
-@click.option("--scales", default="1,2,3,4", show_default=True, callback=parse_scales, help="In order of introduction.")
+@click.option(
+    "--scales", default="1,2,3,4", show_default=True, callback=parse_numbers, help="In order of introduction."
+)
 @click.option("--features", type=click.Path(path_type=Path), help="The store.  [default: the one below features/]")
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder.  [default: runs/STORE-seedN]")
 @click.option(
