@@ -1,13 +1,15 @@
 """I3D at full size against pytorchvideo's own network: python -m benchmarks.i3d_parity
 
-Extracts one real 480x840 snippet with `ssrl-extract --encoder i3d_r50 --weights random:0` in a process of its own,
-whose peak memory is measured, and compares every patch with pytorchvideo's blocks run on that patch alone in float32.
+Writes random weights of pytorchvideo's network to a file, extracts one real 480x840 snippet with `ssrl-extract
+--encoder i3d_r50 --weights FILE` in a process of its own, whose peak memory is measured, and compares every patch with
+pytorchvideo's blocks run on that patch alone in float32.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks.clip import write_clip
 from benchmarks.peak_memory import peak_bytes
+from ssrl.extract.encoders.i3d import randomise_norms
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.geometry import Geometry
@@ -27,21 +30,29 @@ def main() -> None:
         folder = Path(name)
         clip = write_clip(folder)
         (folder / "videos.csv").write_text("video,label,split\nclip.mp4,0,test\n")
+        model = untrained()
+        torch.save({"model_state": model.state_dict()}, folder / "i3d.pyth")
         peak = extract(folder)
-        compare(clip, Store(folder / "store"))
+        compare(model, clip, Store(folder / "store"))
         print(f"peak memory, decoder included: {peak / 2**30:.2f} GiB")
+
+
+def untrained() -> Any:
+    torch.manual_seed(0)
+    model = i3d_r50(pretrained=False).eval()
+    randomise_norms(model)
+    return model
 
 
 def extract(folder: Path) -> int:
     """Run ssrl-extract on the clip; the peak of it and its decoder in bytes."""
     arguments = ["--dataset", "manifest", "--root", folder, "--manifest", folder / "videos.csv"]
-    arguments += ["--out", folder / "store", "--encoder", "i3d_r50", "--weights", "random:0"]
+    arguments += ["--out", folder / "store", "--encoder", "i3d_r50", "--weights", folder / "i3d.pyth"]
     return peak_bytes([*arguments, "--precision", "float32", "--dtype", "float32"])
 
 
-def compare(clip: Path, store: Store) -> None:
-    torch.manual_seed(0)
-    blocks = i3d_r50(pretrained=False).eval().blocks[:-1]
+def compare(model: Any, clip: Path, store: Store) -> None:
+    blocks = model.blocks[:-1]
     with open_reader(clip) as reader:
         frames = [resize(frame, 480, 840) for frame in reader.frames()]
     pixels = (torch.from_numpy(np.stack(frames)).float() / 255 - 0.45) / 0.225

@@ -17,6 +17,7 @@ from ssrl.commands.extract import main
 from ssrl.errors import UserError
 from ssrl.extract.decoding import Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.encoders import load_encoder
+from ssrl.extract.encoders.i3d import randomise_norms
 from ssrl.extract.encoders.weights import fetched
 from ssrl.extract.readers import open_reader
 from ssrl.extract.runtimes import runtime_settings
@@ -193,17 +194,19 @@ def test_a_killed_run_resumes_to_the_same_store(videos: Path, tmp_path: Path, en
     assert features_of(tmp_path / "cut") == features_of(tmp_path / "whole")
 
 
-def test_i3d_features_equal_pytorchvideos_own_network() -> None:
+def test_i3d_features_equal_pytorchvideos_own_network(tmp_path: Path) -> None:
     """Patch by patch in float32, through pytorchvideo's own model with its head's pool replaced."""
     from pytorchvideo.models.hub import i3d_r50
 
-    geometry = Geometry(96, 96, 16, ((96, 96), (48, 48)))
-    settings = runtime_settings(load_encoder("i3d_r50", "random:0"), "torch", "cpu", "float32")
-    snippet = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
-    features = settings.runtimes(geometry)((1, 2)).snippets(snippet[None])
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = i3d_r50(pretrained=False).eval()
+        randomise_norms(model)
+    torch.save({"model_state": model.state_dict()}, tmp_path / "i3d.pyth")
+    geometry = Geometry(96, 96, 16, ((96, 96), (48, 48)))
+    settings = runtime_settings(load_encoder("i3d_r50", str(tmp_path / "i3d.pyth")), "torch", "cpu", "float32")
+    snippet = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
+    features = settings.runtimes(geometry)((1, 2)).snippets(snippet[None])
     normalised = (torch.from_numpy(snippet).float() / 255 - 0.45) / 0.225
     pixels = normalised.permute(3, 0, 1, 2)[None]
     patches = {1: [pixels], 2: [pixels[..., r : r + 48, c : c + 48] for r in (0, 48) for c in (0, 48)]}
@@ -216,6 +219,12 @@ def test_i3d_features_equal_pytorchvideos_own_network() -> None:
                 expected = F.adaptive_avg_pool3d(hidden, 1).flatten()
             largest = expected.abs().max()
             assert (torch.from_numpy(features[scale][0, n]) - expected).abs().max() < FLOAT32_TOLERANCE * largest
+
+
+def test_every_residual_branch_of_a_random_i3d_counts() -> None:
+    """Else most of the network would be left out of all comparisons with random weights."""
+    network = load_encoder("i3d_r50", "random:0").network
+    assert all(module.weight.min() > 0 for module in network.modules() if isinstance(module, torch.nn.BatchNorm3d))
 
 
 def test_downloaded_weights_are_kept_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

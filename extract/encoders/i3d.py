@@ -55,6 +55,7 @@ def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = i3d_r50(pretrained=False)
+            randomise_norms(model)
         return I3D(model.blocks[:-1]), Weights(weights, sha256_of_state(model))
     model = i3d_r50(pretrained=False)
     loaded = (
@@ -65,6 +66,20 @@ def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
     assert loaded.path is not None
     _load_state(model, loaded.path)
     return I3D(model.blocks[:-1]), loaded
+
+
+def randomise_norms(model: nn.Module) -> None:
+    """Draw weights, biases and statistics of all batch norms.
+
+    An untrained I3D has weights of zero at the end of each residual branch: no branch would count.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.normal_(module.bias, std=0.1)
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.7, 1.4)
 
 
 def _load_state(model: nn.Module, path: Path) -> None:
