@@ -21,7 +21,7 @@ def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     """(h, w, 3) uint8 → (height, width, 3) uint8, bilinear, antialiased where it shrinks."""
     if frame.shape[:2] == (height, width):
         return frame
-    image = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]  # (1, 3, h, w), channels last
+    image = torch.from_numpy(np.ascontiguousarray(frame))[None].permute(0, 3, 1, 2)  # (1, 3, h, w), channels last
     resized = F.interpolate(image, size=(height, width), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 
