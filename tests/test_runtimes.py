@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
+from ssrl.devices import choose_device
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
+from ssrl.extract.encoders.i3d import normalised
 from ssrl.extract.reuse import windows
 from ssrl.extract.runtimes import Runtime, RuntimeSettings, describe, runtime_settings
 from ssrl.extract.runtimes.peak import peak_flops
@@ -28,8 +32,11 @@ RUNTIMES = [
     ("torch", "cpu", "bfloat16"),
     ("openvino", "cpu", "float32"),
     ("openvino", "cpu", "bfloat16"),
-    pytest.param(("torch", "cuda", "float32"), marks=pytest.mark.skipif(not HAS_CUDA, reason="no GPU")),
-    pytest.param(("torch", "cuda", "bfloat16"), marks=pytest.mark.skipif(not HAS_CUDA, reason="no GPU")),
+    *(
+        pytest.param((runtime, "cuda", precision), marks=pytest.mark.skipif(not HAS_CUDA, reason="no GPU"))
+        for runtime in ("torch", "torch-compile")
+        for precision in ("float32", "bfloat16")
+    ),
 ]
 ENCODERS = {"i3d_r50": "random:0", "micro3d": "embedded"}
 
@@ -128,7 +135,7 @@ def test_without_openvino_the_cpu_falls_back_to_torch(monkeypatch: pytest.Monkey
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(UserError, match="openvino, torch"):
+    with pytest.raises(UserError, match="openvino, torch-compile, torch"):
         runtime_settings(load_encoder("micro3d"), "tensorflow")
 
 
@@ -154,6 +161,46 @@ def test_a_full_gpu_halves_the_batch_and_goes_on(snippets: np.ndarray, monkeypat
     monkeypatch.setattr(runtime, "_snippets", lambda batch: full(np.concatenate([batch, batch])))
     with pytest.raises(UserError, match="one snippet of micro3d does not fit"):
         runtime.snippets(snippets[:1])
+
+
+@pytest.fixture(scope="module")
+def small_encoder() -> Encoder:
+    """Quick to compile, with what the real ones have: a batch norm, and arithmetic in two precisions."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(3, 8, 3, 2, 1), torch.nn.BatchNorm3d(8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1)
+    )
+    weights = load_encoder("micro3d").weights
+    return Encoder("small", 8, network.append(torch.nn.Flatten()).eval(), normalised, "", weights)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_graphs_give_what_the_network_gives(small_encoder: Encoder, snippets: np.ndarray) -> None:
+    """In batches of any size, of which none is compiled twice."""
+    runtime = RuntimeSettings(small_encoder, "torch-compile", torch.device("cpu"), "float32").load(GEOMETRY.grids)
+    counters.clear()
+    for count in (2, 3, 5):
+        batch = np.concatenate([snippets] * 3)[:count]
+        features = runtime.snippets(batch)
+        for index, snippet in enumerate(batch):
+            for scale, expected in patch_by_patch(small_encoder, snippet).items():
+                assert_near(features[scale][index], expected, runtime)
+    cubes = windows(snippets[0], GEOMETRY.grid(2))[:3]
+    assert_near(runtime.cubes(cubes), patch_by_patch(small_encoder, snippets[0])[2][:3], runtime)
+    assert counters["stats"]["unique_graphs"] == 2  # of snippets and of cubes
+
+
+def test_without_a_compiler_the_network_runs_as_it_is(
+    small_encoder: Encoder, snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(pixels: torch.Tensor) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda network: refuse)
+    runtime = RuntimeSettings(small_encoder, "torch-compile", torch.device("cpu"), "float32").load(GEOMETRY.grids)
+    for _ in range(2):
+        features = runtime.snippets(snippets[:1])
+    assert_near(features[1][0], patch_by_patch(small_encoder, snippets[0])[1], runtime)
+    assert " ".join(capsys.readouterr().err.split()).count("without it (no C++ compiler)") == 1
 
 
 def test_batch_norms_are_folded_into_convolutions() -> None:
@@ -197,3 +244,9 @@ def test_openvino_reports_nothing_and_forks_nothing() -> None:
     )
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert outcome.returncode == 0 and outcome.stdout.strip() == "openvino.tools.ovc.telemetry_stub", outcome.stderr
+
+
+def test_float32_on_a_gpu_is_float32() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    choose_device("auto")
+    assert not torch.backends.cudnn.allow_tf32

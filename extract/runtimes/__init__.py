@@ -1,8 +1,11 @@
 """What runs an encoder: uint8 snippets in, float32 features out.
 
-runtime     where                precision
-openvino    CPU                  bfloat16 where the processor multiplies in it, else float32
-torch       CUDA, else CPU       bfloat16 on CUDA, float32 on the CPU
+runtime          where                precision
+openvino         CPU                  bfloat16 where the processor multiplies in it, else float32
+torch-compile    CUDA, else CPU       bfloat16 on CUDA, float32 on the CPU
+torch            the same, without torch.compile
+
+"auto" takes OpenVINO on a CPU (PyTorch as it is where OpenVINO is not installed) and torch.compile on CUDA.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from ssrl.extract.runtimes.torch_runtime import TorchRuntime
 from ssrl.geometry import Geometry, Grid
 
 AUTO = "auto"
-RUNTIMES = (AUTO, "openvino", "torch")
+RUNTIMES = (AUTO, "openvino", "torch-compile", "torch")
 PRECISIONS = (AUTO, "float32", "bfloat16")
 
 
@@ -54,8 +57,8 @@ class RuntimeSettings:
     precision: str
 
     def load(self, grids: Sequence[Grid]) -> Runtime:
-        if self.name == "torch":
-            return TorchRuntime(self.encoder, grids, self.device, self.precision)
+        if self.name != "openvino":
+            return TorchRuntime(self.encoder, grids, self.device, self.precision, self.name == "torch-compile")
         from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime
 
         return OpenVinoRuntime(self.encoder, grids, self.precision)
@@ -79,8 +82,9 @@ def runtime_settings(
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local_rank % torch.cuda.device_count())
     if runtime == AUTO:
-        runtime = "openvino" if chosen.type == "cpu" and _has_openvino() else "torch"
-    if runtime == "torch":
+        on_cpu = "openvino" if _has_openvino() else "torch"
+        runtime = "torch-compile" if chosen.type == "cuda" else on_cpu
+    if runtime != "openvino":
         fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
         return RuntimeSettings(encoder, runtime, chosen, _precision(precision, encoder, fast))
     if not _has_openvino():

@@ -1,18 +1,25 @@
-"""PyTorch, on CUDA or as the CPU's fallback: channels last, batch norms folded into convolutions, bfloat16 on CUDA."""
+"""PyTorch, on CUDA or as the CPU's fallback: channels last, batch norms folded into convolutions, bfloat16 on CUDA.
+
+With torch.compile the whole path from uint8 snippets to features is one graph, in which what lies between convolutions
+becomes a kernel or two. It takes a minute or two the first time; what was compiled is kept on disk.
+"""
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ssrl.console import warn
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
+from ssrl.extract.encoders.weights import cache_folder
 from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
 from ssrl.geometry import Grid
 
@@ -22,16 +29,21 @@ CUDA_BATCH = 8  # snippets of 480x840; halved whenever the GPU's memory does not
 class TorchRuntime:
     """See `ssrl.extract.runtimes.Runtime`."""
 
-    name = "torch"
-
-    def __init__(self, encoder: Encoder, grids: Sequence[Grid], device: torch.device, precision: str) -> None:
+    def __init__(
+        self, encoder: Encoder, grids: Sequence[Grid], device: torch.device, precision: str, compiled: bool = False
+    ) -> None:
+        self.name = "torch-compile" if compiled else "torch"
         self.encoder = encoder
         self.grids = tuple(grids)
         self.device = device
         self.precision = precision
         self.batch = CUDA_BATCH if device.type == "cuda" else 1
         network = folded(encoder.network).to(device, getattr(torch, precision))
-        self._network = network.to(memory_format=torch.channels_last_3d)
+        network = network.to(memory_format=torch.channels_last_3d)
+        self._encode: Any = SnippetEncoder(encoder.prepare, network, self.grids).eval()
+        self._encode_cubes: Any = CubeEncoder(encoder.prepare, network).eval()
+        if compiled:
+            self._encode, self._encode_cubes = Compiled(self._encode), Compiled(self._encode_cubes)
 
     def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
         try:
@@ -42,14 +54,12 @@ class TorchRuntime:
     @torch.inference_mode()
     def cubes(self, cubes: np.ndarray) -> np.ndarray:
         per_batch = max(1, self.batch * self.grids[0].window_pixels // (cubes.shape[2] * cubes.shape[3]))
-        encode = CubeEncoder(self.encoder.prepare, self._network)
         parts = torch.from_numpy(cubes).split(per_batch)
-        return torch.cat([encode(part.to(self.device)).cpu() for part in parts]).numpy()
+        return torch.cat([self._encode_cubes(part.to(self.device)).cpu() for part in parts]).numpy()
 
     @torch.inference_mode()
     def _snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
-        encode = SnippetEncoder(self.encoder.prepare, self._network, self.grids)
-        features = encode(torch.from_numpy(snippets).to(self.device))
+        features = self._encode(torch.from_numpy(snippets).to(self.device))
         return {grid.scale: array.cpu().numpy() for grid, array in zip(self.grids, features, strict=True)}
 
     def _in_halves(self, snippets: np.ndarray, error: Exception) -> dict[int, np.ndarray]:
@@ -65,6 +75,31 @@ class TorchRuntime:
         warn(f"the memory of {self.device} is full; going on with batches of {half} snippets")
         parts = [self.snippets(part) for part in (snippets[:half], snippets[half:])]
         return {grid.scale: np.concatenate([part[grid.scale] for part in parts]) for grid in self.grids}
+
+
+class Compiled:
+    """A network through torch.compile; as it is where the compiler gives up, for which it has many reasons:
+    no C++ compiler, no Triton, a card that it does not know. Batches of any size share one graph.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        self._network = network
+        self._run: Any = torch.compile(network)
+
+    def __call__(self, pixels: Tensor) -> Any:
+        if self._run is self._network:
+            return self._network(pixels)
+        try:
+            torch._dynamo.maybe_mark_dynamic(pixels, 0)
+            return self._run(pixels)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            warn(f"torch.compile does not work here, so the network runs without it ({reason})")
+            self._run = self._network
+            return self._network(pixels)
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -29,7 +29,7 @@ DECODERS = ("auto", "pyav", "decord")  # of video files; folders of frames need 
 @click.option("--frame-labels", type=click.Path(path_type=Path), help="Table video,first_frame,last_frame, from 1.")
 @click.option("--encoder", default="micro3d", show_default=True, help="micro3d, i3d_r50 or swin3d_t.")
 @click.option("--weights", help="embedded, kinetics400, random:SEED, or a file.  [default: the encoder's own]")
-@click.option("--runtime", default="auto", show_default=True, help="auto (the fastest), openvino or torch.")
+@click.option("--runtime", default="auto", show_default=True, help="auto, openvino, torch-compile or torch.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16.")
 @click.option("--decoder", default="auto", type=click.Choice(DECODERS), show_default=True, help="auto is pyav.")
