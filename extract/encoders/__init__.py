@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -29,13 +30,15 @@ class Encoder:
     normalisation: str  # what `prepare` does, in words
     weights: Weights
     bfloat16: bool = True  # whether its features survive it; else "auto" keeps to float32
+    on_cpu: Callable[[], nn.Module] | None = None  # the same function, arranged for a CPU's caches
 
 
 def _i3d_r50(weights: str) -> Encoder:
-    from ssrl.extract.encoders import i3d
+    from ssrl.extract.encoders import i3d, i3d_cpu
 
     network, loaded = i3d.load_i3d_r50(weights)
-    return Encoder("i3d_r50", i3d.FEATURE_DIM, network, i3d.normalised, i3d.NORMALISATION, loaded)
+    on_cpu = partial(i3d_cpu.CpuI3D, network)
+    return Encoder("i3d_r50", i3d.FEATURE_DIM, network, i3d.normalised, i3d.NORMALISATION, loaded, on_cpu=on_cpu)
 
 
 def _micro3d(weights: str) -> Encoder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
 from ssrl.extract.runtimes.untracked import openvino
 from ssrl.geometry import Grid
 
+Kind = Literal["snippets", "cubes"]
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -48,20 +49,24 @@ class OpenVinoRuntime:
         self._compiled: dict[Any, Any] = {}
 
     def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
-        network = SnippetEncoder(self.encoder.prepare, self.encoder.network, self.grids)
-        outputs = [self._run(network, ("snippets", snippets.shape[1:]), snippet[None]) for snippet in snippets]
+        outputs = [self._run("snippets", snippet[None]) for snippet in snippets]
         scales = [grid.scale for grid in self.grids]
         return {scale: np.concatenate(parts) for scale, parts in zip(scales, zip(*outputs, strict=True), strict=True)}
 
     def cubes(self, cubes: np.ndarray) -> np.ndarray:
-        network = CubeEncoder(self.encoder.prepare, self.encoder.network)
-        return np.concatenate([self._run(network, ("cubes", cubes.shape[1:]), cube[None])[0] for cube in cubes])
+        return np.concatenate([self._run("cubes", cube[None])[0] for cube in cubes])
 
-    def _run(self, network: nn.Module, key: Any, pixels: np.ndarray) -> list[np.ndarray]:
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(network, pixels)
-        outputs = self._compiled[key](np.ascontiguousarray(pixels))
+    def _run(self, kind: Kind, pixels: np.ndarray) -> list[np.ndarray]:
+        if (kind, pixels.shape) not in self._compiled:
+            self._compiled[kind, pixels.shape] = self._compile(self._network(kind), pixels)
+        outputs = self._compiled[kind, pixels.shape](np.ascontiguousarray(pixels))
         return [outputs[i].copy() for i in range(len(outputs))]
+
+    def _network(self, kind: Kind) -> nn.Module:
+        network = self.encoder.on_cpu() if self.encoder.on_cpu else self.encoder.network
+        if kind == "cubes":
+            return CubeEncoder(self.encoder.prepare, network)
+        return SnippetEncoder(self.encoder.prepare, network, self.grids)
 
     def _compile(self, network: nn.Module, pixels: np.ndarray) -> Any:
         with torch.inference_mode():

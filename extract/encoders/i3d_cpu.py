@@ -1,0 +1,68 @@
+"""I3D arranged for a CPU: the same function of the same weights, with axes and first convolution in another order.
+
+cubes (B, 3, L, h, w) ── rows first ──▶ (B, 3, h, L, w) ── columns in pairs ──▶ (B, 6, h, L, w / 2) ──▶ (B, 2048)
+
+Rows first: what a convolution over time reads (the same row of three frames) then lies close together in memory; with
+frames first, each of them has left the cache before the next row needs it.
+
+In pairs: processors multiply more channels at once than the 3 of a pixel. Two columns of 3 make 6, and a step of two
+columns becomes a step of one pair.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssrl.extract.encoders.i3d import I3D
+
+
+class CpuI3D(nn.Module):
+    """(B, 3, L, h, w) → (B, 2048), as `network` gives but for the order of its sums."""
+
+    def __init__(self, network: I3D) -> None:
+        super().__init__()
+        stem, *blocks = rows_first(network).blocks
+        self.stem = nn.Sequential(PairedColumns(stem.conv), stem.norm, stem.activation, stem.pool)
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, cubes: Tensor) -> Tensor:
+        return self.blocks(self.stem(cubes.transpose(2, 3))).mean(dim=(2, 3, 4))
+
+
+class PairedColumns(nn.Module):
+    """A convolution of 7 columns at every second column, on pairs of columns: 4 pairs at every pair.
+
+    columns     . . .|0 1 2 3 4 5 ...        the 7 around column 0; . is padding
+    pairs     (. .)(. .)(0 1)(2 3)(4 5)      the same, and one column more, whose weight is zero
+    """
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        assert (conv.kernel_size[2], conv.stride[2], conv.padding[2]) == (7, 2, 3) and conv.bias is None
+        weight = F.pad(conv.weight, (1, 0)).unflatten(4, (4, 2))  # (O, K, a, b, 4, 2)
+        self.weight = nn.Parameter(weight.permute(0, 5, 1, 2, 3, 4).flatten(1, 2), requires_grad=False)
+        self.stride = (*conv.stride[:2], 1)
+        self.padding = (*conv.padding[:2], 0)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, K, a, b, w) → (B, O, a', b', ceil(w / 2))."""
+        pixels = F.pad(pixels, (0, pixels.shape[-1] % 2))
+        pairs = pixels.permute(0, 2, 3, 4, 1).unflatten(3, (-1, 2)).flatten(4)  # (B, a, b, w / 2, 2 K)
+        return F.conv3d(F.pad(pairs.permute(0, 4, 1, 2, 3), (2, 1)), self.weight, None, self.stride, self.padding)
+
+
+def rows_first(network: I3D) -> Any:
+    """A copy that takes (B, 3, h, L, w): the first two axes of each convolution and pool change places."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            module.weight = nn.Parameter(module.weight.transpose(2, 3).contiguous(), requires_grad=False)
+        if isinstance(module, nn.Conv3d | nn.MaxPool3d):
+            for name in ("kernel_size", "stride", "padding"):
+                frames, rows, columns = (int(size) for size in getattr(module, name))
+                setattr(module, name, (rows, frames, columns))
+    return network
