@@ -92,7 +92,7 @@ def assert_near(features: np.ndarray, expected: np.ndarray, runtime: Runtime) ->
     assert features.shape == expected.shape and features.dtype == np.float32
     if runtime.precision in TOLERANCE:
         assert np.abs(features - expected).max() < TOLERANCE[runtime.precision] * np.abs(expected).max()
-    elif runtime.encoder.bfloat16:
+    else:
         lengths = np.linalg.norm(features, axis=-1) * np.linalg.norm(expected, axis=-1)
         assert ((features * expected).sum(axis=-1) / lengths).min() > LEAST_COSINE
 

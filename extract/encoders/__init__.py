@@ -29,7 +29,7 @@ class Encoder:
     prepare: Callable[[Tensor], Tensor]  # pixels (..., 3) uint8 → (..., K) float32
     normalisation: str  # what `prepare` does, in words
     weights: Weights
-    bfloat16: bool = True  # whether its features survive it; else "auto" keeps to float32
+    bfloat16: bool = True  # whether "auto" may take it; a small network is fast enough to be the same on all machines
     on_cpu: Callable[[], nn.Module] | None = None  # the same function, arranged for a CPU's caches
 
 

@@ -38,7 +38,7 @@ class I3D(nn.Module):
         cubes = cubes.to(stem.conv.weight.dtype)
         for block in self.blocks:
             cubes = block(cubes)
-        return cubes.mean(dim=(2, 3, 4))
+        return cubes.mean(dim=(2, 3, 4), dtype=torch.float32)
 
 
 def normalised(pixels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +31,9 @@ class CpuI3D(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, cubes: Tensor) -> Tensor:
-        return self.blocks(self.stem(cubes.transpose(2, 3))).mean(dim=(2, 3, 4))
+        paired: Any = self.stem[0]
+        cubes = cubes.to(paired.weight.dtype).transpose(2, 3)
+        return self.blocks(self.stem(cubes)).mean(dim=(2, 3, 4), dtype=torch.float32)
 
 
 class PairedColumns(nn.Module):
