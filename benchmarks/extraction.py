@@ -1,7 +1,7 @@
 """How fast extraction is, in ratios against a naive baseline of the same run: make bench
 
 naive        the encoder's own network in eager float32, one snippet and one scale at a time
-runtimes     each that is there, in each precision that the machine is fast in, on the same snippet
+runtimes     each that the device has, in float32 and bfloat16, on the same snippet
 end to end   from a file on disk to a verified store, with the runtime that "auto" takes
 decode       decoding and resizing alone
 peak         a large matrix product, in float32 and bfloat16
@@ -25,6 +25,7 @@ from rich.table import Table
 from benchmarks.clip import write_clip
 from ssrl.console import note, results
 from ssrl.datasets.video import Video
+from ssrl.devices import choose_device
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.encoders.complexity import encoder_complexity
 from ssrl.extract.pipeline import extract, store_config
@@ -54,7 +55,7 @@ class Plan:
     num_snippets: int  # of the end-to-end run
 
 
-PLANS = {"micro3d": Plan("embedded", 5, 9, 100), "i3d_r50": Plan("random:0", 1, 3, 10)}
+PLANS = {"micro3d": Plan("embedded", 5, 9, 100), "i3d_r50": Plan("random:0", 3, 5, 10)}
 
 
 @dataclass(frozen=True)
@@ -93,30 +94,39 @@ class Quiet:
 @click.command()
 @click.option("--json", "path", default="bench.json", type=click.Path(path_type=Path), help="Where the figures go.")
 @click.option("--threads", default=cores(), show_default=True, help="Of PyTorch and OpenVINO.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--encoder", "names", multiple=True, default=tuple(PLANS), show_default=True, help="May be repeated.")
-def main(path: Path, threads: int, names: tuple[str, ...]) -> None:
+def main(path: Path, threads: int, device: str, names: tuple[str, ...]) -> None:
     """Measure encoders on a real clip and write the figures."""
     torch.set_num_threads(threads)
-    peaks = {name: peak_flops("cpu", name, matrix=4096) for name in PRECISIONS}
-    machine = {"processor": processor(), "cores": cores(), "threads": threads, "peak_gflops": in_giga(peaks)}
+    chosen = choose_device(device)
+    peaks = {name: peak_flops(chosen, name, matrix=4096) for name in PRECISIONS}
+    machine = {
+        "processor": processor() if chosen.type == "cpu" else torch.cuda.get_device_name(chosen),
+        "cores": cores(),
+        "threads": threads,
+        "peak_gflops": in_giga(peaks),
+    }
     note(str(machine))
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = write_clip(Path(folder), 16 * max(PLANS[name].num_snippets for name in names))
         for name in names:
-            figures[name] = asdict(measure(name, PLANS[name], clip, Path(folder), peaks))
+            figures[name] = asdict(measure(name, PLANS[name], chosen, clip, Path(folder), peaks))
     write_json(path, {"machine": machine, "extraction": figures})
     note(f"figures: {path}")
 
 
-def measure(name: str, plan: Plan, clip: Path, folder: Path, peaks: dict[str, float]) -> Figures:
+def measure(name: str, plan: Plan, device: torch.device, clip: Path, folder: Path, peaks: dict[str, float]) -> Figures:
     """All figures of one encoder, printed as a table."""
     snippet, decode_fps = decoded(clip)
     encoder = load_encoder(name, plan.weights)
-    reference, seconds = timed(lambda: naive_features(encoder, snippet), plan.naive_repeats)
+    reference, seconds = timed(lambda: naive_features(encoder, snippet, device), plan.naive_repeats)
     naive = Way("naive", seconds, 1.0)
-    ways = {settings_name(settings): way(settings, snippet, reference, plan.repeats) for settings in all_of(encoder)}
-    auto = runtime_settings(encoder, device="cpu")
+    ways = {
+        settings_name(settings): way(settings, snippet, reference, plan.repeats) for settings in all_of(encoder, device)
+    }
+    auto = runtime_settings(encoder, device=device.type)
     end_to_end = run_end_to_end(auto, plan, clip, folder)
     best = ways[settings_name(auto)]
     flops = encoder_complexity(name, GEOMETRY, SCALES).flops
@@ -134,12 +144,11 @@ def measure(name: str, plan: Plan, clip: Path, folder: Path, peaks: dict[str, fl
     return figures
 
 
-def all_of(encoder: Encoder) -> list[RuntimeSettings]:
-    """Every runtime in every precision."""
+def all_of(encoder: Encoder, device: torch.device) -> list[RuntimeSettings]:
+    """Every runtime that is meant for the device, in every precision."""
+    runtimes = ("torch", "torch-compile" if device.type == "cuda" else "openvino")
     return [
-        runtime_settings(encoder, runtime, "cpu", precision)
-        for runtime in ("torch", "openvino")
-        for precision in PRECISIONS
+        runtime_settings(encoder, runtime, device.type, precision) for runtime in runtimes for precision in PRECISIONS
     ]
 
 
@@ -165,13 +174,14 @@ def decoded(clip: Path) -> tuple[np.ndarray, float]:
 
 
 @torch.inference_mode()
-def naive_features(encoder: Encoder, snippet: np.ndarray) -> dict[int, np.ndarray]:
+def naive_features(encoder: Encoder, snippet: np.ndarray, device: torch.device) -> dict[int, np.ndarray]:
     """Scale by scale in eager PyTorch, pixels prepared anew for each, as a first version would do it."""
+    network = encoder.network.to(device)
     features = {}
     for grid in GEOMETRY.grids:
-        prepared = encoder.prepare(torch.from_numpy(snippet)[None])
+        prepared = encoder.prepare(torch.from_numpy(snippet)[None].to(device))
         cubes = tile(prepared, grid).permute(0, 4, 1, 2, 3).contiguous()
-        features[grid.scale] = encoder.network(cubes).numpy()[None]
+        features[grid.scale] = network(cubes).cpu().numpy()[None]
     return features
 
 
