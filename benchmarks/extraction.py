@@ -27,7 +27,6 @@ from ssrl.console import note, results
 from ssrl.datasets.video import Video
 from ssrl.devices import choose_device
 from ssrl.extract.encoders import Encoder, load_encoder
-from ssrl.extract.encoders.complexity import encoder_complexity
 from ssrl.extract.pipeline import extract, store_config
 from ssrl.extract.readers import open_reader
 from ssrl.extract.runtimes import RuntimeSettings, runtime_settings
@@ -55,7 +54,7 @@ class Plan:
     num_snippets: int  # of the end-to-end run
 
 
-PLANS = {"micro3d": Plan("embedded", 5, 9, 100), "i3d_r50": Plan("random:0", 3, 5, 10)}
+PLANS = {"micro3d": Plan("embedded", 5, 9, 100), "i3d_r50": Plan("random:0", 3, 5, 20)}
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,10 @@ def measure(name: str, plan: Plan, device: torch.device, clip: Path, folder: Pat
     auto = runtime_settings(encoder, device=device.type)
     end_to_end = run_end_to_end(auto, plan, clip, folder)
     best = ways[settings_name(auto)]
-    flops = encoder_complexity(name, GEOMETRY, SCALES).flops
     figures = Figures(
         runtime=best.name,
         speedup_over_naive=naive.seconds / end_to_end,
-        fraction_of_peak=flops / end_to_end / peaks[auto.precision],
+        fraction_of_peak=auto.flops(GEOMETRY, SCALES) / end_to_end / peaks[auto.precision],
         end_to_end_over_encoder=end_to_end / best.seconds,
         frames_per_second=GEOMETRY.frames_per_snippet / end_to_end,
         min_cosine=best.min_cosine,

@@ -9,6 +9,7 @@ Legend: B snippets, L frames, K channels of what the encoder reads, N_r patches 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -16,6 +17,14 @@ from ssrl.extract.snippets import tile
 from ssrl.geometry import Grid
 
 Prepare = Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class GridNetwork(Protocol):
+    """A network that encodes all grids of prepared snippets at once."""
+
+    def on_grids(self, pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
+        """(B, L, H, W, K) → one (B * N_r, D) float32 a grid."""
 
 
 class PatchEncoder(nn.Module):
@@ -38,7 +47,10 @@ class CubeEncoder(PatchEncoder):
 
 
 class SnippetEncoder(PatchEncoder):
-    """Snippets (B, L, H, W, 3) uint8 → one (B, N_r, D) a grid. Pixels are prepared once for all grids."""
+    """Snippets (B, L, H, W, 3) uint8 → one (B, N_r, D) a grid. Pixels are prepared once for all grids.
+
+    A network that saves work where grids are encoded together has a method `on_grids` for it.
+    """
 
     def __init__(self, prepare: Prepare, network: nn.Module, grids: Sequence[Grid]) -> None:
         super().__init__(prepare, network)
@@ -46,5 +58,8 @@ class SnippetEncoder(PatchEncoder):
 
     def forward(self, snippets: Tensor) -> tuple[Tensor, ...]:
         prepared = self.prepare(snippets)
-        features = [self.encode(tile(prepared, grid)) for grid in self.grids]
+        if isinstance(self.network, GridNetwork):
+            features = self.network.on_grids(prepared, self.grids)
+        else:
+            features = [self.encode(tile(prepared, grid)) for grid in self.grids]
         return tuple(feature.unflatten(0, (len(snippets), -1)) for feature in features)

@@ -8,6 +8,7 @@ What is done to each pixel alone is done once a snippet, before its pixels go to
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,10 @@ class Encoder:
     normalisation: str  # what `prepare` does, in words
     weights: Weights
     bfloat16: bool = True  # whether "auto" may take it; a small network is fast enough to be the same on all machines
-    on_cpu: Callable[[], nn.Module] | None = None  # the same function, arranged for a CPU's caches
+    on_cpu: Callable[[], nn.Module] | None = None  # the same function, arranged for CPUs
+
+    def copy_for_cpu(self) -> nn.Module:
+        return self.on_cpu() if self.on_cpu else copy.deepcopy(self.network)
 
 
 def _i3d_r50(weights: str) -> Encoder:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import nn
 
 from ssrl.complexity import Complexity, counted
 from ssrl.errors import UserError
 from ssrl.extract.encoders import ENCODERS
+from ssrl.extract.patch_encoder import Prepare, SnippetEncoder
 from ssrl.geometry import Geometry
 
 
@@ -25,3 +27,10 @@ def encoder_complexity(encoder: str, geometry: Geometry, scales: Iterable[int]) 
             for grid in grids
         ]
     return counted(network, cubes)
+
+
+def snippet_flops(prepare: Prepare, network: nn.Module, geometry: Geometry, scales: Iterable[int]) -> int:
+    """What `network`, which is moved to the meta device, computes for one snippet, grids together."""
+    encode = SnippetEncoder(prepare, network.to("meta"), [geometry.grid(scale) for scale in scales])
+    size = (1, geometry.frames_per_snippet, geometry.height, geometry.width, 3)
+    return counted(encode, [torch.empty(size, dtype=torch.uint8, device="meta")]).flops

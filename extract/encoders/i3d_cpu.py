@@ -12,6 +12,7 @@ columns becomes a step of one pair.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssrl.extract.encoders.i3d import I3D
+from ssrl.extract.encoders.shared_stem import Reach, on_patches
+from ssrl.extract.snippets import tile
+from ssrl.geometry import Grid
+
+STEM_REACH = Reach(kernel=11, stride=4, padding=5)  # 7 columns at every second, then the highest of 3 at every second
 
 
 class CpuI3D(nn.Module):
@@ -31,9 +37,28 @@ class CpuI3D(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, cubes: Tensor) -> Tensor:
+        return self._features(self._stem(cubes.permute(0, 3, 2, 4, 1)))
+
+    def on_grids(self, pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
+        """(B, L, H, W, 3) → (B * N_r, 2048) a grid. Grids share the first convolution and pool where they can."""
+        sharing = [grid for grid in grids if STEM_REACH.fits(grid)]
+        if len(sharing) < 2:
+            return [self(tile(pixels, grid).permute(0, 4, 1, 2, 3)) for grid in grids]
+        frame = self._stem(pixels.transpose(1, 2))
+        return [
+            self._features(on_patches(self._stem, STEM_REACH, pixels, frame, grid))
+            if grid in sharing
+            else self(tile(pixels, grid).permute(0, 4, 1, 2, 3))
+            for grid in grids
+        ]
+
+    def _stem(self, pixels: Tensor) -> Tensor:
+        """(n, h, L, w, 3) → (n, 64, h / 4, L, w / 4)."""
         paired: Any = self.stem[0]
-        cubes = cubes.to(paired.weight.dtype).transpose(2, 3)
-        return self.blocks(self.stem(cubes)).mean(dim=(2, 3, 4), dtype=torch.float32)
+        return self.stem(pixels.to(paired.weight.dtype).permute(0, 4, 1, 2, 3))
+
+    def _features(self, hidden: Tensor) -> Tensor:
+        return self.blocks(hidden).mean(dim=(2, 3, 4), dtype=torch.float32)
 
 
 class PairedColumns(nn.Module):

@@ -10,9 +10,10 @@ torch            the same, without torch.compile
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +23,7 @@ import torch
 from ssrl.devices import choose_device
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
+from ssrl.extract.encoders.complexity import snippet_flops
 from ssrl.extract.runtimes.torch_runtime import TorchRuntime
 from ssrl.geometry import Geometry, Grid
 
@@ -62,6 +64,11 @@ class RuntimeSettings:
         from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime
 
         return OpenVinoRuntime(self.encoder, grids, self.precision)
+
+    def flops(self, geometry: Geometry, scales: Iterable[int]) -> int:
+        """What this runtime computes for one snippet."""
+        network = copy.deepcopy(self.encoder.network) if self.name != "openvino" else self.encoder.copy_for_cpu()
+        return snippet_flops(self.encoder.prepare, network, geometry, scales)
 
     def runtimes(self, geometry: Geometry) -> Callable[[tuple[int, ...]], Runtime]:
         """A runtime for any set of scales; each is made once."""

@@ -7,7 +7,6 @@ Told to choose, it would round the pixels' differences too, before the first con
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -65,8 +64,7 @@ class OpenVinoRuntime:
         return [outputs[i].copy() for i in range(len(outputs))]
 
     def _network(self, kind: Kind) -> nn.Module:
-        network = self.encoder.on_cpu() if self.encoder.on_cpu else copy.deepcopy(self.encoder.network)
-        network = network.to(getattr(torch, self.precision))
+        network = self.encoder.copy_for_cpu().to(getattr(torch, self.precision))
         if kind == "cubes":
             return CubeEncoder(self.encoder.prepare, network)
         return SnippetEncoder(self.encoder.prepare, network, self.grids)

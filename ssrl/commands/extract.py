@@ -124,8 +124,6 @@ def how_to_decode(
 
 def costs(settings: RuntimeSettings, config: StoreConfig) -> tuple[float, float]:
     """FLOPs a snippet, and FLOP/s that this machine comes to in a large matrix product."""
-    from ssrl.extract.encoders.complexity import encoder_complexity
     from ssrl.extract.runtimes.peak import peak_flops
 
-    flops = encoder_complexity(settings.encoder.name, config.geometry, config.scales).flops
-    return flops, peak_flops(settings.device, settings.precision)
+    return settings.flops(config.geometry, config.scales), peak_flops(settings.device, settings.precision)

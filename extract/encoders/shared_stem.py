@@ -1,0 +1,95 @@
+"""The first layers of a network on all patch grids of a snippet: once for the whole frame, not once for every grid.
+
+A patch is encoded as if zeros lay around it. First layers notice that only near its edges: everywhere else they give
+what they give for the whole frame. So they run on the frame, and on a strip along each edge of each patch.
+
+    whole frame        a patch      ┌───────top───────┐
+    ┌──┬──┬──┐                      ├────┬─────┬──────┤
+    ├──┼──┼──┤   ──▶                │left│frame│ right│
+    └──┴──┴──┘                      ├────┴─────┴──────┤
+                                    └──────bottom─────┘
+
+The outcome is that of each patch alone, but for the order of sums.
+
+Legend: B snippets, L frames, N_r patches of grid r, K channels of pixels, C of the stem; axes are rows first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssrl.geometry import Grid
+
+Stem = Callable[[Tensor], Tensor]  # pixels (n, h, L, w, K) → (n, C, h / stride, L, w / stride)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a stem sees along rows and along columns: as one convolution of this kernel would, with padding."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+    def __post_init__(self) -> None:
+        assert self.near and self.far
+
+    @property
+    def near(self) -> int:
+        """Positions of the output that see beyond the top or left edge."""
+        return _ceil(self.padding, self.stride)
+
+    @property
+    def far(self) -> int:
+        """Positions of the output that see beyond the bottom or right edge."""
+        return _ceil(max(0, self.kernel - self.padding - self.stride), self.stride)
+
+    @property
+    def strip(self) -> int:
+        """Pixels from an edge inwards that those positions see, in whole strides."""
+        near = self.stride * (self.near - 1) - self.padding + self.kernel
+        far = self.stride * self.far + self.padding
+        return _ceil(max(near, far), self.stride) * self.stride
+
+    def fits(self, grid: Grid) -> bool:
+        """Whether patches of the grid fall on whole strides and are more than their edges."""
+        sides = (grid.window_height, grid.window_width)
+        return all(side % self.stride == 0 and side > 2 * self.strip for side in sides)
+
+
+def on_patches(stem: Stem, reach: Reach, pixels: Tensor, frame: Tensor, grid: Grid) -> Tensor:
+    """`stem` of every patch, (B * N_r, C, h_r / stride, L, w_r / stride), from that of the whole frame and of strips.
+
+    `pixels` (B, L, H, W, K); `frame` (B, C, H / stride, L, W / stride) is the stem's output for the whole frame.
+    """
+    if grid.num_patches == 1:
+        return frame
+    near, far, strip = reach.near, reach.far, reach.strip
+    B, L, H, W, K = pixels.shape
+    cells = pixels.reshape(B, L, grid.rows, grid.window_height, grid.cols, grid.window_width, K)
+
+    def of(part: Tensor) -> Tensor:
+        return stem(part.permute(0, 2, 4, 3, 1, 5, 6).flatten(0, 2))
+
+    top = of(cells[:, :, :, :strip])[:, :, :near]
+    bottom = of(cells[:, :, :, -strip:])[:, :, -far:]
+    left = of(cells[:, :, :, :, :, :strip])[:, :, near:-far, :, :near]
+    right = of(cells[:, :, :, :, :, -strip:])[:, :, near:-far, :, -far:]
+    middle = torch.cat([left, _inner(frame, grid, near, far), right], dim=4)
+    return torch.cat([top, middle, bottom], dim=2)
+
+
+def _inner(frame: Tensor, grid: Grid, near: int, far: int) -> Tensor:
+    """(B, C, H', L, W') → (B * N_r, C, h' - near - far, L, w' - near - far): patches without their edges."""
+    B, C, H, L, W = frame.shape
+    cells = frame.permute(0, 2, 3, 4, 1).reshape(B, grid.rows, H // grid.rows, L, grid.cols, W // grid.cols, C)
+    inner = cells[:, :, near:-far, :, :, near:-far]
+    return inner.permute(0, 1, 4, 2, 3, 5, 6).flatten(0, 2).permute(0, 4, 1, 2, 3)
+
+
+def _ceil(count: int, size: int) -> int:
+    return -(-count // size)
