@@ -54,7 +54,7 @@ class Plan:
     num_snippets: int  # of the end-to-end run
 
 
-PLANS = {"micro3d": Plan("embedded", 5, 9, 100), "i3d_r50": Plan("random:0", 3, 5, 20)}
+PLANS = {"micro3d": Plan("embedded", 5, 9, 100), "i3d_r50": Plan("random:0", 3, 5, 40)}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ frames first, each of them has left the cache before the next row needs it.
 
 In pairs: processors multiply more channels at once than the 3 of a pixel. Two columns of 3 make 6, and a step of two
 columns becomes a step of one pair.
+
+And the grids of a snippet share their first layers (see `ssrl.extract.encoders.shared_stem`).
 """
 
 from __future__ import annotations
@@ -33,14 +35,16 @@ class CpuI3D(nn.Module):
     def __init__(self, network: I3D) -> None:
         super().__init__()
         stem, *blocks = rows_first(network).blocks
-        self.stem = nn.Sequential(PairedColumns(stem.conv), stem.norm, stem.activation, stem.pool)
-        self.blocks = nn.Sequential(*blocks)
+        self._paired = PairedColumns(stem.conv)
+        self._rest_of_stem = nn.Sequential(stem.norm, stem.activation, stem.pool)
+        self._blocks = nn.Sequential(*blocks)
 
     def forward(self, cubes: Tensor) -> Tensor:
         return self._features(self._stem(cubes.permute(0, 3, 2, 4, 1)))
 
     def on_grids(self, pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
         """(B, L, H, W, 3) → (B * N_r, 2048) a grid. Grids share the first convolution and pool where they can."""
+        pixels = pixels.to(self._paired.weight.dtype)  # once, and before anything is moved
         sharing = [grid for grid in grids if STEM_REACH.fits(grid)]
         if len(sharing) < 2:
             return [self(tile(pixels, grid).permute(0, 4, 1, 2, 3)) for grid in grids]
@@ -54,11 +58,11 @@ class CpuI3D(nn.Module):
 
     def _stem(self, pixels: Tensor) -> Tensor:
         """(n, h, L, w, 3) → (n, 64, h / 4, L, w / 4)."""
-        paired: Any = self.stem[0]
-        return self.stem(pixels.to(paired.weight.dtype).permute(0, 4, 1, 2, 3))
+        pixels = pixels.to(self._paired.weight.dtype)
+        return self._rest_of_stem(self._paired(pixels.permute(0, 4, 1, 2, 3)))
 
     def _features(self, hidden: Tensor) -> Tensor:
-        return self.blocks(hidden).mean(dim=(2, 3, 4), dtype=torch.float32)
+        return self._blocks(hidden).mean(dim=(2, 3, 4), dtype=torch.float32)
 
 
 class PairedColumns(nn.Module):

@@ -1,7 +1,8 @@
 """The first layers of a network on all patch grids of a snippet: once for the whole frame, not once for every grid.
 
 A patch is encoded as if zeros lay around it. First layers notice that only near its edges: everywhere else they give
-what they give for the whole frame. So they run on the frame, and on a strip along each edge of each patch.
+what they give for the whole frame. So they run on the frame, and on the margins of each patch, the two of opposite edges
+side by side: what they give where the two meet is left out.
 
     whole frame        a patch      ┌───────top───────┐
     ┌──┬──┬──┐                      ├────┬─────┬──────┤
@@ -49,16 +50,16 @@ class Reach:
         return _ceil(max(0, self.kernel - self.padding - self.stride), self.stride)
 
     @property
-    def strip(self) -> int:
-        """Pixels from an edge inwards that those positions see, in whole strides."""
+    def margin(self) -> int:
+        """Pixels from an edge inwards that those positions see; two margins are a whole number of strides."""
         near = self.stride * (self.near - 1) - self.padding + self.kernel
         far = self.stride * self.far + self.padding
-        return _ceil(max(near, far), self.stride) * self.stride
+        return _ceil(2 * max(near, far), self.stride) * self.stride // 2
 
     def fits(self, grid: Grid) -> bool:
         """Whether patches of the grid fall on whole strides and are more than their edges."""
         sides = (grid.window_height, grid.window_width)
-        return all(side % self.stride == 0 and side > 2 * self.strip for side in sides)
+        return all(side % self.stride == 0 and side > 2 * self.margin for side in sides)
 
 
 def on_patches(stem: Stem, reach: Reach, pixels: Tensor, frame: Tensor, grid: Grid) -> Tensor:
@@ -68,17 +69,17 @@ def on_patches(stem: Stem, reach: Reach, pixels: Tensor, frame: Tensor, grid: Gr
     """
     if grid.num_patches == 1:
         return frame
-    near, far, strip = reach.near, reach.far, reach.strip
+    near, far, margin = reach.near, reach.far, reach.margin
     B, L, H, W, K = pixels.shape
     cells = pixels.reshape(B, L, grid.rows, grid.window_height, grid.cols, grid.window_width, K)
 
-    def of(part: Tensor) -> Tensor:
-        return stem(part.permute(0, 2, 4, 3, 1, 5, 6).flatten(0, 2))
+    def margins(axis: int) -> Tensor:
+        ends = [cells.narrow(axis, start, margin) for start in (0, cells.shape[axis] - margin)]
+        return stem(torch.cat(ends, axis).permute(0, 2, 4, 3, 1, 5, 6).flatten(0, 2))
 
-    top = of(cells[:, :, :, :strip])[:, :, :near]
-    bottom = of(cells[:, :, :, -strip:])[:, :, -far:]
-    left = of(cells[:, :, :, :, :, :strip])[:, :, near:-far, :, :near]
-    right = of(cells[:, :, :, :, :, -strip:])[:, :, near:-far, :, -far:]
+    rows, columns = margins(axis=3), margins(axis=5)[:, :, near:-far]
+    top, bottom = rows[:, :, :near], rows[:, :, -far:]
+    left, right = columns[..., :near], columns[..., -far:]
     middle = torch.cat([left, _inner(frame, grid, near, far), right], dim=4)
     return torch.cat([top, middle, bottom], dim=2)
 
