@@ -229,6 +229,26 @@ def test_the_peak_is_that_of_a_matrix_product() -> None:
     assert 1e8 < slow < 1e14
 
 
+def test_openvino_reads_nothing_beyond_its_input() -> None:
+    """Its gather of single bytes reads four: where a snippet ends at the end of mapped memory, that was a crash."""
+    pytest.importorskip("openvino")
+    code = (
+        "import ctypes, mmap, numpy as np\n"
+        "from ssrl.extract.encoders import load_encoder\n"
+        "from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime\n"
+        "from ssrl.geometry import Geometry\n"
+        "geometry = Geometry(64, 64, 16, ((64, 64),))\n"
+        "size = 16 * 64 * 64 * 3\n"
+        "memory = np.frombuffer(mmap.mmap(-1, size + mmap.PAGESIZE), np.uint8)\n"
+        "assert size % mmap.PAGESIZE == 0\n"
+        "forbidden = ctypes.c_void_p(memory.ctypes.data + size)\n"
+        "assert ctypes.CDLL(None).mprotect(forbidden, mmap.PAGESIZE, 0) == 0\n"
+        "runtime = OpenVinoRuntime(load_encoder('micro3d'), geometry.grids, 'float32')\n"
+        "runtime.snippets(memory[:size].reshape(1, 16, 64, 64, 3))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
 def test_openvino_reports_nothing_and_forks_nothing() -> None:
     pytest.importorskip("openvino")
     code = (

@@ -1,8 +1,8 @@
 """The first layers of a network on all patch grids of a snippet: once for the whole frame, not once for every grid.
 
 A patch is encoded as if zeros lay around it. First layers notice that only near its edges: everywhere else they give
-what they give for the whole frame. So they run on the frame, and on the margins of each patch, the two of opposite edges
-side by side: what they give where the two meet is left out.
+what they give for the whole frame. So they run on the frame, and on the margins of each patch, those of opposite edges
+side by side; what they give where the two meet is left out.
 
     whole frame        a patch      ┌───────top───────┐
     ┌──┬──┬──┐                      ├────┬─────┬──────┤
