@@ -8,8 +8,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from ssrl.synth.config import SynthConfig
-from ssrl.synth.dataset import synthesise
+from ssrl.datasets.synthetic.config import SynthConfig
+from ssrl.datasets.synthetic.dataset import synthesise
 
 
 def write_clip(folder: Path, num_frames: int = 16, height: int = 480, width: int = 856) -> Path:

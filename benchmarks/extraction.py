@@ -23,18 +23,17 @@ import torch
 from rich.table import Table
 
 from benchmarks.clip import write_clip
+from benchmarks.peak import peak_flops
 from ssrl.console import note, results
 from ssrl.datasets.video import Video
-from ssrl.devices import choose_device
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.pipeline import extract, store_config
 from ssrl.extract.readers import open_reader
 from ssrl.extract.runtimes import RuntimeSettings, runtime_settings
-from ssrl.extract.runtimes.peak import peak_flops
 from ssrl.extract.snippets import fill_snippets, tile
 from ssrl.files import write_json
 from ssrl.geometry import Geometry
-from ssrl.machine import cores, processor
+from ssrl.hardware import choose_device, cores, processor
 from ssrl.store.reader import Store
 from ssrl.store.verify import verify
 from ssrl.store.writer import StoreWriter

@@ -13,7 +13,7 @@ from ssrl.evaluate.heatmaps import attention_mask
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.geometry import Grid
-from ssrl.network import SSRL
+from ssrl.model.network import SSRL
 from ssrl.store.layout import VideoRecord
 from ssrl.store.reader import Store
 from ssrl.store.segments import segment_bounds

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ssrl.errors import UserError
 from ssrl.files import replacing
-from ssrl.network import SSRL, ModelConfig
+from ssrl.model.network import SSRL, ModelConfig
 
 FORMAT = "ssrl-checkpoint-1"
 

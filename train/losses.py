@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssrl.network import Output
+from ssrl.model.network import Output
 
 SCORE_FLOOR = 1e-6  # keeps the logarithms of eq. 9 finite
 

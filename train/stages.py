@@ -20,7 +20,7 @@ import torch
 
 from ssrl.checkpoints import Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
 from ssrl.errors import UserError
-from ssrl.network import SSRL, ModelConfig
+from ssrl.model.network import SSRL, ModelConfig
 from ssrl.store.reader import Store
 from ssrl.store.segments import segment_view
 from ssrl.train.config import TrainConfig

@@ -1,4 +1,4 @@
-"""micro3d: a compact encoder that reads motion as codes, pretrained on drawn clips (see `ssrl.extract.pretrain`).
+"""micro3d: a compact encoder that reads motion as codes, pretrained on drawn clips (`extract/micro3d_pretraining`).
 
     cube (1, F, h, w) of grey levels ──area downscale──▶ (F, h', w'), short side 60 at most
       ──minus its mean over time; change from frame to frame──▶ (2, F, h', w')

@@ -20,12 +20,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ssrl.devices import choose_device
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
-from ssrl.extract.encoders.complexity import snippet_flops
+from ssrl.extract.flops import snippet_flops
 from ssrl.extract.runtimes.torch_runtime import TorchRuntime
 from ssrl.geometry import Geometry, Grid
+from ssrl.hardware import choose_device
 
 AUTO = "auto"
 RUNTIMES = (AUTO, "openvino", "torch-compile", "torch")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
     from ssrl.evaluate.metrics import Evaluation
     from ssrl.evaluate.protocol import VideoScores
-    from ssrl.network import SSRL
+    from ssrl.model.network import SSRL
     from ssrl.store.reader import Store
 
 PICTURED_VIDEOS = 12  # in a report: the most suspicious ones
@@ -47,12 +47,12 @@ def main(
     Example: ssrl-eval --ckpt best.pt --json metrics.json --report report
     """
     from ssrl.checkpoints import load_checkpoint
-    from ssrl.commands.complexity import print_complexity
-    from ssrl.devices import choose_device
     from ssrl.evaluate.metrics import evaluate
     from ssrl.evaluate.protocol import check_protocol
     from ssrl.evaluate.scoring import score_videos
     from ssrl.files import write_json
+    from ssrl.hardware import choose_device
+    from ssrl.paper_tables.cost import print_complexity
 
     check_protocol(protocol)
     checkpoint = load_checkpoint(ckpt)
@@ -134,8 +134,8 @@ def write(
     where: str,
 ) -> Path:
     """The report, with a map of where on the most suspicious snippets, if the videos are still at their place."""
-    from ssrl.commands.overlays import write_overlays
     from ssrl.evaluate.report import write_report
+    from ssrl.workflows.overlays import write_overlays
 
     selection = _selection(checkpoint)
     facts = {

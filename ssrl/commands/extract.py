@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssrl.commands.extraction import ExtractionProgress, report
 from ssrl.commands.options import HELP, parse_numbers, parse_size
+from ssrl.commands.progress import ExtractionProgress, report
 from ssrl.console import command_errors, note, warn
 from ssrl.datasets import DATASET_NAMES
 
@@ -124,6 +124,6 @@ def how_to_decode(
 
 def costs(settings: RuntimeSettings, config: StoreConfig) -> tuple[float, float]:
     """FLOPs a snippet, and FLOP/s that this machine comes to in a large matrix product."""
-    from ssrl.extract.runtimes.peak import peak_flops
+    from benchmarks.peak import peak_flops
 
     return settings.flops(config.geometry, config.scales), peak_flops(settings.device, settings.precision)

@@ -32,8 +32,8 @@ def main() -> None:
 def checkpoint(file: Path, out: Path) -> None:
     """A state dict of the authors' release (stages 1 to 4), or of RTFM, as a checkpoint."""
     from ssrl.checkpoints import Checkpoint, load_tensors, save_checkpoint
-    from ssrl.network import SSRL
-    from ssrl.released import load_released, model_of
+    from ssrl.model.network import SSRL
+    from ssrl.model.released_weights import load_released, model_of
 
     state = load_tensors(file)
     network = SSRL(model_of(state, file))
@@ -138,7 +138,7 @@ def export(file: Path, out: Path) -> None:
     Example: ssrl-import export best.pt --out released.pth
     """
     from ssrl.checkpoints import load_checkpoint, save_tensors
-    from ssrl.released import released_state
+    from ssrl.model.released_weights import released_state
 
     loaded = load_checkpoint(file)
     state = released_state(loaded)

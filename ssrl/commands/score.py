@@ -31,18 +31,18 @@ def main(
     Example: ssrl-score gate.mp4 yard.mp4 --ckpt best.pt --out scores
     """
     from ssrl.checkpoints import load_checkpoint
-    from ssrl.commands.extraction import ExtractionProgress
-    from ssrl.commands.overlays import write_overlays
+    from ssrl.commands.progress import ExtractionProgress
     from ssrl.datasets.video import Dataset
-    from ssrl.devices import choose_device
     from ssrl.evaluate.report import write_scores
     from ssrl.evaluate.scoring import score_video
     from ssrl.extract.encoders import ENCODERS, load_encoder
     from ssrl.extract.pipeline import extract
     from ssrl.extract.runtimes import runtime_settings
+    from ssrl.hardware import choose_device
     from ssrl.store.layout import StoreConfig
     from ssrl.store.reader import Store
     from ssrl.store.writer import StoreWriter
+    from ssrl.workflows.overlays import write_overlays
 
     checkpoint = load_checkpoint(ckpt)
     if "config" not in checkpoint.store:

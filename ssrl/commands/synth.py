@@ -8,7 +8,7 @@ import click
 
 from ssrl.commands.options import HELP, parse_size
 from ssrl.console import command_errors, progress_bar, results
-from ssrl.synth.config import DEFAULT_WORKERS, SynthConfig
+from ssrl.datasets.synthetic.config import DEFAULT_WORKERS, SynthConfig
 
 DEFAULTS = SynthConfig()
 
@@ -62,7 +62,7 @@ def main(
     out: Path, seed: int, size: tuple[int, int], num_train: int, num_test: int, pixel_masks: bool, workers: int
 ) -> None:
     """Make a synthetic surveillance set in ShanghaiTech's layout."""
-    from ssrl.synth.dataset import synthesise
+    from ssrl.datasets.synthetic.dataset import synthesise
 
     config = SynthConfig(seed, *size, num_train, num_test, pixel_masks)
     with progress_bar("videos") as progress:

@@ -9,11 +9,9 @@ at once, on several machines with one file system: each run is trained by one of
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,50 +20,13 @@ import click
 from ssrl.commands.options import HELP, parse_numbers
 from ssrl.console import command_errors, note, results
 from ssrl.errors import UserError
-from ssrl.tables.rows import PAPER_NAMES, auc_tables, check_scales, runs_for, settings_of
+from ssrl.paper_tables.request import MODULE, Request, default_page
+from ssrl.paper_tables.rows import PAPER_NAMES, auc_tables, check_scales, runs_for, settings_of
 
 if TYPE_CHECKING:
-    from ssrl.commands.table_runs import Runs
+    from ssrl.commands.train import TrainingProgress
+    from ssrl.paper_tables.runs import Job, Runs
     from ssrl.store.reader import Store
-
-MODULE = "ssrl.commands.tables"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for."""
-
-    features: Path
-    out: Path
-    recipe: str
-    seeds: tuple[int, ...]
-    scales: tuple[int, ...]
-    steps: int | None
-    device: str
-    paper: str
-    page: Path
-
-    def arguments(self) -> list[str]:
-        """The same request as a command line. Of several processes each has these arguments."""
-        given = {
-            "--features": self.features,
-            "--out": self.out,
-            **({} if self.page == default_page(self.out) else {"--page": self.page}),
-            "--recipe": self.recipe,
-            "--seeds": ",".join(map(str, self.seeds)),
-            "--scales": ",".join(map(str, self.scales)),
-            **({} if self.steps is None else {"--steps": self.steps}),
-            **({} if self.device == "auto" else {"--device": self.device}),
-            **({} if self.paper == "none" else {"--paper": self.paper}),
-        }
-        return [part for name, value in given.items() for part in (name, str(value))]
-
-    def __str__(self) -> str:
-        return shlex.join(["python", "-m", MODULE, *self.arguments()])
-
-
-def default_page(out: Path) -> Path:
-    return out / "tables.md"
 
 
 @click.command(context_settings=HELP)
@@ -114,15 +75,15 @@ def main(
     if jobs > 1:
         share(request, jobs)
     else:
-        runs.work()
+        runs.work(watch)
     conclude(runs, request)
 
 
 def open_runs(store: Store, request: Request) -> Runs:
     """The runs that give all rows; the training view, which all of them read, is built here where it is not there."""
-    from ssrl.commands.table_runs import Runs
-    from ssrl.devices import choose_device
     from ssrl.evaluate.scoring import frame_auc
+    from ssrl.hardware import choose_device
+    from ssrl.paper_tables.runs import Runs
     from ssrl.store.segments import segment_view
     from ssrl.train.config import training_config
 
@@ -134,6 +95,13 @@ def open_runs(store: Store, request: Request) -> Runs:
     runs = runs_for(settings_of(auc_tables(request.scales)))
     device = choose_device(request.device)
     return Runs(store, request.out, runs, request.seeds, request.recipe, request.steps, device, test_auc)
+
+
+def watch(job: Job, number: int, count: int) -> TrainingProgress:
+    from ssrl.commands.train import TrainingProgress
+
+    note(f"run {number} of {count}: {job}")
+    return TrainingProgress(len(job.run.scales))
 
 
 def what_is_missing(store: Store) -> str:
@@ -152,8 +120,8 @@ def what_is_missing(store: Store) -> str:
 
 def conclude(runs: Runs, request: Request) -> None:
     """Write the page, or say who will."""
-    from ssrl.commands.table_page import make_page
     from ssrl.files import write_text
+    from ssrl.paper_tables.page import make_page
 
     left = runs.unfinished()
     if left:
@@ -168,7 +136,7 @@ def conclude(runs: Runs, request: Request) -> None:
 
 def share(request: Request, jobs: int) -> None:
     """Let `jobs` processes of this command do the work, each with its share of the cores, and wait for all."""
-    from ssrl.machine import cores
+    from ssrl.hardware import cores
 
     command = [sys.executable, "-m", MODULE, *request.arguments()]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores() // jobs))}

@@ -58,9 +58,9 @@ def main(
 
     Example: ssrl-train --scales 1,2,3,4 --features features/shanghaitech --seed 1 --out runs/one
     """
-    from ssrl.devices import choose_device
     from ssrl.evaluate.scoring import frame_auc
-    from ssrl.recipes import MODELS, ablated
+    from ssrl.hardware import choose_device
+    from ssrl.model.recipes import MODELS, ablated
     from ssrl.store.reader import Store, find_store
     from ssrl.train.config import training_config
     from ssrl.train.stages import Trainer

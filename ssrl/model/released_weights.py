@@ -1,0 +1,125 @@
+"""Names of the authors' released state dicts, and of RTFM's, mapped to ours and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from ssrl.checkpoints import Checkpoint
+from ssrl.errors import UserError
+from ssrl.model.network import PAPER_GRIDS, SSRL, ModelConfig
+from ssrl.model.recipes import released_model
+
+# released prefix → ours; {branch} counts the patch scales from 0, {scale} is branch + 2. Where several stand for one of
+# ours, the first is what we write
+_PREFIXES = (
+    ("Aggregate_clip.", "vtr."),
+    ("Aggregate.", "vtr."),  # RTFM's name
+    ("Aggregate_patch.{branch}.", "psr.{scale}."),
+    ("patch_to_clip.{branch}.", "mpa.{scale}.conv."),
+    ("linear_out.{branch}.", "mpa.{scale}.linear."),
+    ("classfier.", "classifier."),
+    ("fc1.", "classifier.fc1."),  # RTFM's names
+    ("fc2.", "classifier.fc2."),
+    ("fc3.", "classifier.fc3."),
+)
+
+
+def to_ours(name: str) -> str | None:
+    """Our name of a released parameter, or None where there is none."""
+    return _renamed(name.removeprefix("module."), _PREFIXES)
+
+
+def to_released(name: str) -> str | None:
+    """The released name of one of our parameters, or None where there is none."""
+    return _renamed(name, ((ours, released) for released, ours in _PREFIXES))
+
+
+def _renamed(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
+    """`name` with the first of the prefixes (old, new) that fits it replaced."""
+    for old, new in prefixes:
+        pattern = re.escape(old).replace(r"\{branch\}", r"(?P<branch>\d+)").replace(r"\{scale\}", r"(?P<scale>\d+)")
+        match = re.match(pattern, name)
+        if match:
+            numbers = {key: int(value) for key, value in match.groupdict().items()}
+            branch = numbers.get("branch", numbers.get("scale", 2) - 2)
+            return new.format(branch=branch, scale=branch + 2) + name[match.end() :]
+    return None
+
+
+def model_of(state: object, source: Path) -> ModelConfig:
+    """The model that a released state dict is of: D from its classifier, scales from its patch branches."""
+    names = state if isinstance(state, Mapping) else {}
+    width = next((value.shape[1] for name, value in names.items() if to_ours(name) == "classifier.fc1.weight"), None)
+    if width is None:
+        raise UserError(f"{source} is no state dict of SSRL's or RTFM's release: it has no classifier (classfier.fc1)")
+    branches = [int(match[1]) for name in names if (match := re.search(r"patch_to_clip\.(\d+)\.", name))]
+    return released_model(width, tuple(range(1, max(branches, default=-1) + 3)))
+
+
+def load_released(network: SSRL, state: Mapping[str, Tensor]) -> None:
+    """Load a released state dict into a network of the same shape.
+
+    Raises a UserError that lists every unknown, missing or misshapen name; none is skipped.
+    """
+    expected = network.state_dict()
+    renamed = {released: to_ours(released) for released in state}
+    unknown = sorted(released for released, ours in renamed.items() if ours not in expected)
+    missing = sorted(set(expected) - set(filter(None, renamed.values())))
+    found = {ours: state[released] for released, ours in renamed.items() if ours in expected}
+    misshapen = sorted(
+        f"{ours}: {tuple(value.shape)} instead of {tuple(expected[ours].shape)}"
+        for ours, value in found.items()
+        if ours is not None and value.shape != expected[ours].shape
+    )
+    problems = {"unknown": unknown, "missing": missing, "of another shape": misshapen}
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+        raise UserError(f"this is no released checkpoint of {len(network.config.scales)} scales ({listed})")
+    network.load_state_dict({ours: value for ours, value in found.items() if ours is not None})
+
+
+def released_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights of a checkpoint under the released names.
+
+    Raises a UserError that names what the released form cannot express, since its reader takes that for granted.
+    """
+    model = checkpoint.model
+    count = min(len(model.scales), len(PAPER_GRIDS))
+    wanted = _settings(released_model(model.feature_dim, tuple(range(1, count + 1))))
+    found = _settings(model)
+    different = [
+        f"{name}: {found[name]}, not {wanted[name]}" for name in wanted if name in found and found[name] != wanted[name]
+    ]
+    if different:
+        raise UserError(
+            f"the released form cannot express this network (there, not in the release): {'; '.join(different)}. "
+            f"Export one trained with --recipe released and no ablation, on the scales 1, 1,2, 1,2,3 or 1,2,3,4"
+        )
+    renamed = {ours: to_released(ours) for ours in checkpoint.weights}
+    assert all(renamed.values()), f"no released name for {[ours for ours, name in renamed.items() if not name]}"
+    return {name: checkpoint.weights[ours] for ours, name in renamed.items() if name}
+
+
+def _settings(model: ModelConfig) -> dict[str, object]:
+    """What decides a network's scores beside its weights, one value a name. Dropout does not: it is for training."""
+    settings: dict[str, object] = {
+        "scales": ",".join(map(str, sorted(model.scales))),
+        "standardise": model.standardise,
+        "spread_to": model.spread_to,
+        **{f"vtr.{name}": value for name, value in asdict(model.vtr).items()},
+    }
+    if model.patch_scales:
+        psr = asdict(model.psr) if model.psr is not None else {}
+        settings |= {"psr": "present" if psr else "missing", "share_psr": model.share_psr}
+        settings |= {f"psr.{name}": value for name, value in psr.items()}
+    for scale in model.patch_scales:
+        branch = model.branches[scale]
+        settings[f"grid of scale {scale}"] = f"{branch.rows}x{branch.cols}"
+        settings[f"stride of MPA at scale {scale}"] = branch.stride
+        settings[f"padding of MPA at scale {scale}"] = branch.padding
+    return settings

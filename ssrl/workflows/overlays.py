@@ -1,0 +1,79 @@
+"""Pictures of where: what raised the score of a video's most suspicious snippets, over their frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ssrl.console import note, warn
+from ssrl.errors import UserError
+from ssrl.evaluate.heatmaps import combine_masks, overlay
+from ssrl.evaluate.protocol import VideoScores
+from ssrl.evaluate.scoring import attention_masks, contribution_masks, top_snippets
+from ssrl.extract.readers import open_reader
+from ssrl.extract.snippets import resize
+from ssrl.files import replacing
+from ssrl.model.network import SSRL
+from ssrl.store.reader import Store
+
+PICTURES_PER_VIDEO = 3
+JPEG_QUALITY = 88
+MASKS = {"contribution": contribution_masks, "attention": attention_masks}
+
+
+def write_overlays(
+    folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores], where: str = "contribution"
+) -> dict[str, list[Path]]:
+    """Pictures by video id, written below `folder`/where. A video that is no longer there gets none, and a warning.
+
+    `where` is "contribution" (what raised the score) or "attention" (where PSR looks, as in Fig. 6).
+    """
+    imported = {video.id for video in videos if store.record(video.id).imported}
+    if imported:
+        note(f"no pictures of where for {len(imported)} videos: their features were imported, without the videos")
+    pictures = {}
+    for video in (video for video in videos if video.id not in imported):
+        try:
+            pictures[video.id] = _of_video(folder / "where", network, store, video, where)
+        except UserError as error:
+            warn(f"no picture of {video.id}: {error}")
+    return pictures
+
+
+def _of_video(folder: Path, network: SSRL, store: Store, video: VideoScores, where: str) -> list[Path]:
+    geometry = store.config.geometry
+    snippets = top_snippets(video.scores, PICTURES_PER_VIDEO)
+    features = {scale: store.features(video.id, scale) for scale in network.config.scales}
+    grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
+    bounds = video.frame_bounds
+    middles = [int(bounds[snippet] + bounds[snippet + 1]) // 2 for snippet in snippets]
+    frames = _frames(Path(store.record(video.id).source), middles)
+    written = []
+    for frame_index, snippet in zip(middles, snippets, strict=True):
+        masks = MASKS[where](network, features, snippet, grids)
+        if frame_index not in frames or not masks:
+            continue
+        mask = combine_masks(masks, geometry.height, geometry.width)
+        frame = resize(frames[frame_index], geometry.height, geometry.width)
+        score = float(video.scores[snippet])
+        picture = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
+        path = folder / f"{video.id}-{frame_index:06d}.jpg"
+        with replacing(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY)
+        written.append(path)
+    return written
+
+
+def _frames(source: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+    """The frames of these indices, by reading in order up to the last one."""
+    found = {}
+    with open_reader(source) as reader:
+        for index, frame in enumerate(reader.frames()):
+            if index in wanted:
+                found[index] = frame
+            if index >= max(wanted):
+                break
+    return found

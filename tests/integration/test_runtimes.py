@@ -1,0 +1,272 @@
+"""One suite over every runtime: each must give what the encoder gives, patch by patch, in eager float32."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from benchmarks.peak import peak_flops
+from ssrl.errors import UserError
+from ssrl.extract.encoders import Encoder, load_encoder
+from ssrl.extract.encoders.i3d import normalised
+from ssrl.extract.reuse import windows
+from ssrl.extract.runtimes import Runtime, RuntimeSettings, describe, runtime_settings
+from ssrl.extract.runtimes.torch_runtime import TorchRuntime, folded
+from ssrl.geometry import Geometry
+from ssrl.hardware import choose_device
+
+GEOMETRY = Geometry(96, 96, 16, ((96, 96), (48, 48)))
+SCALES = (1, 2)
+TOLERANCE = {"float32": 1e-4}  # of the largest feature: sums in another order
+LEAST_COSINE = 0.999  # in bfloat16
+HAS_CUDA = torch.cuda.is_available()
+RUNTIMES = [
+    ("torch", "cpu", "float32"),
+    ("torch", "cpu", "bfloat16"),
+    ("openvino", "cpu", "float32"),
+    ("openvino", "cpu", "bfloat16"),
+    *(
+        pytest.param((runtime, "cuda", precision), marks=pytest.mark.skipif(not HAS_CUDA, reason="no GPU"))
+        for runtime in ("torch", "torch-compile")
+        for precision in ("float32", "bfloat16")
+    ),
+]
+ENCODERS = {"i3d_r50": "random:0", "micro3d": "embedded"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SSRL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def encoder(request: pytest.FixtureRequest) -> Encoder:
+    return load_encoder(request.param, ENCODERS[request.param])
+
+
+@pytest.fixture(scope="module", params=RUNTIMES, ids=lambda chosen: "-".join(chosen))
+def runtime(request: pytest.FixtureRequest, encoder: Encoder) -> Runtime:
+    name, device, precision = request.param
+    if name == "openvino":
+        pytest.importorskip("openvino")
+        from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
+
+        if precision == "bfloat16" and not has_bfloat16():
+            pytest.skip("this processor does not multiply in bfloat16")
+    return runtime_settings(encoder, name, device, precision).runtimes(GEOMETRY)(SCALES)
+
+
+@pytest.fixture(scope="module")
+def snippets() -> np.ndarray:
+    """Two snippets: a bright square that wanders over a smooth background."""
+    y, x = np.mgrid[0:96, 0:96]
+    video = np.repeat((x + y)[None, :, :, None] * 0.7 + 40, 32, axis=0) * [1.0, 0.8, 0.6]
+    for number, frame in enumerate(video):
+        frame[10 + number : 26 + number, 2 * number : 2 * number + 16] = (240, 40, 90)
+    return video.astype(np.uint8).reshape(2, 16, 96, 96, 3)
+
+
+def patch_by_patch(encoder: Encoder, snippet: np.ndarray) -> dict[int, np.ndarray]:
+    features = {}
+    for grid in GEOMETRY.grids:
+        rows = []
+        for cube in windows(snippet, grid):
+            with torch.inference_mode():
+                prepared = encoder.prepare(torch.from_numpy(cube.copy())).permute(3, 0, 1, 2)
+                rows.append(encoder.network(prepared[None])[0].numpy())
+        features[grid.scale] = np.stack(rows)
+    return features
+
+
+def assert_near(features: np.ndarray, expected: np.ndarray, runtime: Runtime) -> None:
+    assert features.shape == expected.shape and features.dtype == np.float32
+    if runtime.precision in TOLERANCE:
+        assert np.abs(features - expected).max() < TOLERANCE[runtime.precision] * np.abs(expected).max()
+    else:
+        lengths = np.linalg.norm(features, axis=-1) * np.linalg.norm(expected, axis=-1)
+        assert ((features * expected).sum(axis=-1) / lengths).min() > LEAST_COSINE
+
+
+def test_snippets_give_what_their_patches_give(runtime: Runtime, snippets: np.ndarray) -> None:
+    features = runtime.snippets(snippets)
+    assert set(features) == set(SCALES)
+    for index, snippet in enumerate(snippets):
+        for scale, expected in patch_by_patch(runtime.encoder, snippet).items():
+            assert_near(features[scale][index], expected, runtime)
+
+
+def test_cubes_give_what_they_give_alone(runtime: Runtime, snippets: np.ndarray) -> None:
+    cubes = windows(snippets[0], GEOMETRY.grid(2))[:3]
+    assert_near(runtime.cubes(cubes), patch_by_patch(runtime.encoder, snippets[0])[2][:3], runtime)
+
+
+def test_a_snippet_gives_the_same_bits_again(runtime: Runtime, snippets: np.ndarray) -> None:
+    """On a CPU; it is what lets a resumed run end with the same bytes. GPUs choose their kernels by batch."""
+    if runtime.device.type != "cpu":
+        pytest.skip("not promised on a GPU")
+    alone = [runtime.snippets(snippet[None]) for snippet in snippets]
+    again = [runtime.snippets(snippet[None]) for snippet in snippets]
+    for first, second in zip(alone, again, strict=True):
+        assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
+
+
+def test_auto_takes_the_fastest_that_is_there_and_says_which() -> None:
+    pytest.importorskip("openvino")
+    settings = runtime_settings(load_encoder("micro3d"), device="cpu")
+    assert describe(settings) == "micro3d by openvino on cpu in float32"
+
+
+def test_without_openvino_the_cpu_falls_back_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssrl.extract.runtimes._has_openvino", lambda: False)
+    encoder = load_encoder("micro3d")
+    assert runtime_settings(encoder, device="cpu").name == "torch"
+    with pytest.raises(UserError, match=r"ssrl\[cpu\]"):
+        runtime_settings(encoder, "openvino", "cpu")
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(UserError, match="openvino, torch-compile, torch"):
+        runtime_settings(load_encoder("micro3d"), "tensorflow")
+
+
+def test_a_full_gpu_halves_the_batch_and_goes_on(snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device's answer to a batch of two is played; what follows is the real code."""
+    settings = RuntimeSettings(load_encoder("micro3d"), "torch", torch.device("cpu"), "float32")
+    runtime = settings.runtimes(GEOMETRY)(SCALES)
+    assert isinstance(runtime, TorchRuntime)
+    runtime.batch = 2
+    whole, encode = runtime.snippets(snippets), runtime._snippets
+
+    def full(batch: np.ndarray) -> dict[int, np.ndarray]:
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(batch)
+
+    monkeypatch.setattr(runtime, "_snippets", full)
+    halved = runtime.snippets(snippets)
+    assert runtime.batch == 1
+    for scale in SCALES:
+        np.testing.assert_allclose(halved[scale], whole[scale], rtol=1e-5, atol=1e-5)
+
+    monkeypatch.setattr(runtime, "_snippets", lambda batch: full(np.concatenate([batch, batch])))
+    with pytest.raises(UserError, match="one snippet of micro3d does not fit"):
+        runtime.snippets(snippets[:1])
+
+
+@pytest.fixture(scope="module")
+def small_encoder() -> Encoder:
+    """Quick to compile, with what the real ones have: a batch norm, and arithmetic in two precisions."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(3, 8, 3, 2, 1), torch.nn.BatchNorm3d(8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1)
+    )
+    weights = load_encoder("micro3d").weights
+    return Encoder("small", 8, network.append(torch.nn.Flatten()).eval(), normalised, "", weights)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_graphs_give_what_the_network_gives(small_encoder: Encoder, snippets: np.ndarray) -> None:
+    """In batches of any size, of which none is compiled twice."""
+    runtime = RuntimeSettings(small_encoder, "torch-compile", torch.device("cpu"), "float32").load(GEOMETRY.grids)
+    counters.clear()
+    for count in (2, 3, 5):
+        batch = np.concatenate([snippets] * 3)[:count]
+        features = runtime.snippets(batch)
+        for index, snippet in enumerate(batch):
+            for scale, expected in patch_by_patch(small_encoder, snippet).items():
+                assert_near(features[scale][index], expected, runtime)
+    cubes = windows(snippets[0], GEOMETRY.grid(2))[:3]
+    assert_near(runtime.cubes(cubes), patch_by_patch(small_encoder, snippets[0])[2][:3], runtime)
+    assert counters["stats"]["unique_graphs"] == 2  # of snippets and of cubes
+
+
+def test_without_a_compiler_the_network_runs_as_it_is(
+    small_encoder: Encoder, snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(pixels: torch.Tensor) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda network: refuse)
+    runtime = RuntimeSettings(small_encoder, "torch-compile", torch.device("cpu"), "float32").load(GEOMETRY.grids)
+    for _ in range(2):
+        features = runtime.snippets(snippets[:1])
+    assert_near(features[1][0], patch_by_patch(small_encoder, snippets[0])[1], runtime)
+    assert " ".join(capsys.readouterr().err.split()).count("without it (no C++ compiler)") == 1
+
+
+def test_batch_norms_are_folded_into_convolutions() -> None:
+    network = load_encoder("i3d_r50", "random:0").network
+    count = sum(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+    left = {name for name, module in folded(network).named_modules() if isinstance(module, torch.nn.BatchNorm3d)}
+    used = {node.target for node in folded(network).graph.nodes if node.op == "call_module"}
+    assert count > 40 and not left & used
+
+
+def test_compiled_networks_are_kept_on_disk(tmp_path: Path, snippets: np.ndarray) -> None:
+    pytest.importorskip("openvino")
+    from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime
+
+    encoder = load_encoder("micro3d")
+    first = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).snippets(snippets[:1])
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert kept
+    second = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).snippets(snippets[:1])
+    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
+
+
+def test_the_peak_is_that_of_a_matrix_product() -> None:
+    slow = peak_flops("cpu", "float32", matrix=256)
+    assert 1e8 < slow < 1e14
+
+
+def test_openvino_reads_nothing_beyond_its_input() -> None:
+    """Its gather of single bytes reads four: where a snippet ends at the end of mapped memory, that was a crash."""
+    pytest.importorskip("openvino")
+    code = (
+        "import ctypes, mmap, numpy as np\n"
+        "from ssrl.extract.encoders import load_encoder\n"
+        "from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime\n"
+        "from ssrl.geometry import Geometry\n"
+        "geometry = Geometry(64, 64, 16, ((64, 64),))\n"
+        "size = 16 * 64 * 64 * 3\n"
+        "memory = np.frombuffer(mmap.mmap(-1, size + mmap.PAGESIZE), np.uint8)\n"
+        "assert size % mmap.PAGESIZE == 0\n"
+        "forbidden = ctypes.c_void_p(memory.ctypes.data + size)\n"
+        "assert ctypes.CDLL(None).mprotect(forbidden, mmap.PAGESIZE, 0) == 0\n"
+        "runtime = OpenVinoRuntime(load_encoder('micro3d'), geometry.grids, 'float32')\n"
+        "runtime.snippets(memory[:size].reshape(1, 16, 64, 64, 3))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_openvino_reports_nothing_and_forks_nothing() -> None:
+    pytest.importorskip("openvino")
+    code = (
+        "import os, sys, numpy as np\n"
+        "os.fork = None\n"
+        "from ssrl.extract.encoders import load_encoder\n"
+        "from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime\n"
+        "from ssrl.geometry import Geometry\n"
+        "grids = Geometry(32, 32, 16, ((32, 32),)).grids\n"
+        "OpenVinoRuntime(load_encoder('micro3d'), grids, 'float32').snippets(np.zeros((1, 16, 32, 32, 3), np.uint8))\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__)\n"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode == 0 and outcome.stdout.strip() == "openvino.tools.ovc.telemetry_stub", outcome.stderr
+
+
+def test_float32_on_a_gpu_is_float32() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    choose_device("auto")
+    assert not torch.backends.cudnn.allow_tf32

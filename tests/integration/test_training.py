@@ -1,0 +1,246 @@
+"""Training: the stages hand over, runs resume to the bit, and what is planted is found."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssrl.checkpoints import load_checkpoint
+from ssrl.errors import UserError
+from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_videos, snippet_scores
+from ssrl.model.network import SSRL, Output, keep_scales
+from ssrl.model.recipes import MODELS
+from ssrl.store.reader import Store
+from ssrl.store.segments import pool_segments, segment_bounds, segment_view
+from ssrl.train.config import TrainConfig, training_config
+from ssrl.train.data import draw, statistics, training_bags
+from ssrl.train.losses import LossConfig, Losses, select_top_k, ssrl_losses
+from ssrl.train.stages import StageResult, Trainer
+from tests.stores import D, write_store
+
+
+class Silent:
+    """Watches, says nothing, and stops the run where it is told to."""
+
+    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
+        self.stop_at, self.stage, self.results = stop_at, 0, list[StageResult]()
+
+    def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None:
+        self.stage = stage
+
+    def step_done(self, step: int, losses: Losses) -> None:
+        if (self.stage, step) == self.stop_at:
+            raise KeyboardInterrupt
+
+    def stage_ends(self, result: StageResult) -> None:
+        self.results.append(result)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return write_store(tmp_path_factory.mktemp("features") / "planted")
+
+
+def trainer(store: Store, folder: Path, recipe: str = "paper", **changes: object) -> Trainer:
+    settings = {"scales": (1, 2), "steps": 10, "check_every": 4, "videos_per_half": 4, **changes}
+    config = training_config(recipe, **settings)
+    return Trainer(store, folder, config, MODELS[recipe](D, config.scales), test_auc=frame_auc(store))
+
+
+def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
+    run = trainer(store, tmp_path, steps=60).run(Silent())
+    assert [result.scales for result in run.stages] == [(1,), (1, 2)]
+    assert run.stages[-1].last_test_auc > 0.9
+    network = load_checkpoint(run.best).network()
+    for video in score_videos(network, store):
+        if video.label:
+            inside = video.scores[3:6].mean()
+            assert inside > video.scores[:3].mean() and inside > video.scores[6:].mean()
+
+
+@pytest.mark.parametrize("recipe", ["paper", "released", "small"])
+def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(store: Store, tmp_path: Path, recipe: str) -> None:
+    undisturbed = trainer(store, tmp_path / "a", recipe).run(Silent())
+    for stop_at in ((1, 6), (2, 3), (2, 9)):
+        with pytest.raises(KeyboardInterrupt):
+            trainer(store, tmp_path / "b", recipe).run(Silent(stop_at), resume=True)
+    resumed = trainer(store, tmp_path / "b", recipe).run(Silent(), resume=True)
+    expected, got = load_checkpoint(undisturbed.best).weights, load_checkpoint(resumed.best).weights
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_the_result_of_a_stage_is_the_mean_of_its_later_weights(store: Store, tmp_path: Path) -> None:
+    """Against the weights of runs that end at each of those steps."""
+    settings = {"scales": (1,), "learning_rate": 1e-3}
+    run = trainer(store, tmp_path / "mean", steps=6, average_from=0.5, **settings).run(Silent())
+    mean = load_checkpoint(run.best).weights
+    ends = [
+        load_checkpoint(trainer(store, tmp_path / str(steps), steps=steps, **settings).run(Silent()).best).weights
+        for steps in (4, 5, 6)
+    ]
+    for name, value in mean.items():
+        if value.is_floating_point():
+            expected = torch.stack([end[name] for end in ends]).mean(dim=0)
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_stage_starts_from_the_best_of_the_one_before(store: Store, tmp_path: Path) -> None:
+    """With no learning, stage 2 still holds the weights of stage 1; only the new branch is new."""
+    run = trainer(store, tmp_path, learning_rate=0.0, weight_decay=0.0).run(Silent())
+    first, second = (load_checkpoint(run.folder / f"stage-{stage}.pt").weights for stage in (1, 2))
+    learned = [name for name in first if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(first[name], second[name]) for name in learned)
+    assert {name.split(".")[1] for name in set(second) - set(first)} == {"2"}
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(store: Store, tmp_path: Path) -> None:
+    trainer(store, tmp_path, steps=2).run(Silent())
+    with pytest.raises(UserError, match="--resume"):
+        trainer(store, tmp_path, steps=2).run(Silent())
+    with pytest.raises(UserError, match=r"config\.seed: 1, not 0"):
+        trainer(store, tmp_path, steps=2, seed=1).run(Silent(), resume=True)
+
+
+@pytest.mark.parametrize("select", ["last", "val", "test"])
+def test_what_is_selected_is_told_and_the_last_step_beside_it(store: Store, tmp_path: Path, select: str) -> None:
+    run = trainer(store, tmp_path, select=select, scales=(1,)).run(Silent())
+    result = run.stages[-1]
+    assert result.selection == select and result.last_step == 10
+    assert result.selected_test_auc is not None and result.last_test_auc is not None
+    if select == "last":
+        assert result.selected_step == 10 and result.selection_value is None
+    else:
+        assert result.selected_step in (4, 8, 10) and result.selection_value is not None
+    if select == "test":
+        assert result.selected_test_auc == result.selection_value >= result.last_test_auc
+
+
+def test_the_log_has_a_line_a_step_and_a_line_a_stage(store: Store, tmp_path: Path) -> None:
+    trainer(store, tmp_path, steps=3, scales=(1,)).run(Silent())
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines[:3]] == [1, 2, 3]
+    assert all(np.isfinite(line["total"]) for line in lines[:3])
+    assert lines[-1]["last_step"] == 3
+
+
+def test_validation_videos_are_training_videos_that_are_not_trained_on(store: Store) -> None:
+    bags = training_bags(store, segment_view(store), 0.25, seed=0)
+    everything = np.concatenate([bags.training, bags.held_out])
+    train_ids = {record.id for record in store.records("train")}
+    assert sorted(bags.view.ids[row] for row in everything) == sorted(train_ids)
+    assert bags.held_out_labels.tolist() == [0, 1]
+
+
+def test_a_store_with_one_kind_of_video_is_refused(tmp_path: Path) -> None:
+    store = write_store(tmp_path, 1)
+    with pytest.raises(UserError, match="no abnormal training video"):
+        trainer(store, tmp_path / "run").run(Silent())
+
+
+def test_draws_repeat_no_row_before_all_were_drawn() -> None:
+    rows = np.arange(5)
+    drawn = draw(rows, 12, np.random.default_rng(0))
+    assert sorted(drawn[:5]) == sorted(drawn[5:10]) == [0, 1, 2, 3, 4] and len(drawn) == 12
+
+
+def test_statistics_are_those_of_the_training_rows(store: Store) -> None:
+    view = segment_view(store)
+    rows = np.array([0, 3])
+    mean, std = statistics(view, 2, rows)
+    values = view.scales[2][rows].astype(np.float64).reshape(-1, D)
+    np.testing.assert_allclose(mean, values.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(std, values.std(axis=0), rtol=1e-5)
+
+
+def output(scores: list[list[float]], magnitudes: list[list[float]]) -> Output:
+    """An output whose snippet features are (magnitude, 0)."""
+    features = torch.tensor(magnitudes)[:, None, :, None] * torch.tensor([1.0, 0.0])
+    return Output(torch.tensor(scores), features, torch.tensor(scores)[:, None])
+
+
+def test_scale_dropout_keeps_one_scale_and_rests_in_evaluation() -> None:
+    torch.manual_seed(0)
+    kept = keep_scales(4000, 3, 0.5)
+    assert kept.any(dim=1).all()
+    assert kept.float().mean().item() == pytest.approx(0.5 + 0.125 / 3, abs=0.02)  # none of three: one chance in eight
+    network = SSRL(MODELS["small"](D, (1, 2)))
+    scales = {1: torch.randn(4, 8, 1, D), 2: torch.randn(4, 8, 6, D)}
+    network.mpa.eval(), network.psr.eval()
+    whole = network.eval().aggregate(scales)
+    network.training = True  # this module alone: batch norms and dropout rest
+    dropped = network.aggregate(scales)
+    assert not torch.equal(whole, dropped)
+    assert torch.equal(network.eval().aggregate(scales), whole)
+
+
+def test_equations_7_to_10_by_hand() -> None:
+    config = LossConfig(num_selected=2)
+    abnormal = output([[0.9, 0.2, 0.6]], [[30.0, 1.0, 50.0]])
+    normal = output([[0.1, 0.3, 0.5]], [[4.0, 2.0, 8.0]])
+    assert select_top_k(abnormal.magnitudes, config).tolist() == [[2, 0]]
+    losses = ssrl_losses(abnormal, normal, config)
+    cross_entropy = -(np.log(0.9) + np.log(0.6)) - (np.log(1 - 0.1) + np.log(1 - 0.5))
+    assert losses.classification.item() == pytest.approx(cross_entropy / 2, rel=1e-5)  # the mean of two videos
+    assert losses.magnitude.item() == pytest.approx(1e-4 * (100 - 40 + 6), rel=1e-5)
+    assert losses.sparsity.item() == pytest.approx(8e-3 * (0.9 + 0.2 + 0.6), rel=1e-5)
+    assert losses.smoothness.item() == pytest.approx(8e-4 * (0.7**2 + 0.4**2), rel=1e-5)
+    assert losses.total.item() == pytest.approx(sum(list(losses.to_json().values())[:4]), rel=1e-4)
+
+
+def test_the_margin_is_a_hinge() -> None:
+    losses = ssrl_losses(output([[0.5]], [[150.0]]), output([[0.5]], [[10.0]]), LossConfig(num_selected=1))
+    assert losses.magnitude.item() == 0.0
+
+
+@pytest.mark.parametrize("changes", [{"select": "best"}, {"stages": "all"}, {"steps": 0}])
+def test_settings_that_are_not_allowed_are_named(changes: dict) -> None:
+    with pytest.raises(UserError, match=next(iter(changes))):
+        TrainConfig(**changes)
+
+
+def test_an_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(UserError, match="paper, released, small"):
+        training_config("mine")
+
+
+def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
+    """Nine snippets spread over 32 segments: each snippet's score is the mean of its segments' scores."""
+    network = SSRL(MODELS["paper"](D, (1, 2))).eval()
+    record = store.records("test")[0]
+    features = {scale: store.features(record.id, scale) for scale in (1, 2)}
+    pooled = {scale: torch.from_numpy(pool_segments(array, 32))[None] for scale, array in features.items()}
+    with torch.inference_mode():
+        segments = network(pooled).scores[0].numpy()
+        raw = network({s: torch.from_numpy(array.astype(np.float32))[None] for s, array in features.items()}).scores[0]
+    bounds = segment_bounds(len(features[1]), 32)[:-1]
+    expected = [segments[bounds == snippet].mean() for snippet in range(len(features[1]))]
+    np.testing.assert_allclose(snippet_scores(network, features), expected, atol=1e-6)
+    as_it_is = SSRL(replace(network.config, spread_to=0)).eval()
+    as_it_is.load_state_dict(network.state_dict())
+    np.testing.assert_allclose(snippet_scores(as_it_is, features), raw, atol=1e-6)
+
+
+def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
+    run = trainer(store, tmp_path, scales=(2,), steps=80).run(Silent())
+    assert run.stages[-1].last_test_auc > 0.85
+    network = load_checkpoint(run.best).network()
+    grids = {grid.scale: grid for grid in store.config.geometry.grids}
+    for record in store.records("test"):
+        if record.label:
+            features = {2: store.features(record.id, 2)}
+            masks = contribution_masks(network, features, 4, grids)
+            assert masks[2].shape == (2, 3) and masks[2].argmax() == 0 and masks[2].max() == 1
+
+
+def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
+    network = SSRL(MODELS["paper"](D, (1, 2, 4))).eval()
+    grids = {grid.scale: grid for grid in store.config.geometry.grids}
+    features = {scale: store.features(store.ids()[0], scale) for scale in (1, 2, 4)}
+    masks = attention_masks(network, features, 0, grids)
+    assert {scale: mask.shape for scale, mask in masks.items()} == {2: (2, 3), 4: (4, 7)}
+    without = SSRL(replace(network.config, psr=None)).eval()
+    assert attention_masks(without, features, 0, grids) == {}

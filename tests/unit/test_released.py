@@ -1,0 +1,106 @@
+"""Checkpoints as state dicts of the authors' release: names as theirs, scores as before, nothing lost in silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ssrl.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ssrl.commands import import_, train
+from ssrl.errors import UserError
+from ssrl.evaluate.scoring import score_videos
+from ssrl.model.network import SSRL, ModelConfig
+from ssrl.model.recipes import ablated, paper_model, released_model
+from ssrl.model.relation import RelationConfig
+from ssrl.model.released_weights import load_released, released_state
+from tests.stores import D, write_store
+
+PARITY = Path(__file__).parents[1] / "data" / "parity"  # weights of the authors' network, made by their code
+
+
+def run(*arguments: object) -> str:
+    outcome = CliRunner().invoke(import_.main, [str(argument) for argument in arguments])
+    assert outcome.exit_code == 0, outcome.output
+    return outcome.stdout
+
+
+def checkpoint_of(model: ModelConfig) -> Checkpoint:
+    return Checkpoint(model, SSRL(model).state_dict())
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_what_is_exported_is_what_the_authors_code_made(stage: int) -> None:
+    """Their weights, loaded and exported, have their names and values again: each, and no other."""
+    with np.load(PARITY / f"network_stage{stage}.npz") as file:
+        theirs = {
+            name.removeprefix("weight/"): torch.from_numpy(file[name]) for name in file.files if "weight/" in name
+        }
+    network = SSRL(released_model(64, tuple(range(1, stage + 1))))
+    load_released(network, theirs)
+    exported = released_state(Checkpoint(network.config, network.state_dict()))
+    assert exported.keys() == theirs.keys()
+    assert all(torch.equal(exported[name], value) for name, value in theirs.items())
+
+
+def test_a_trained_checkpoint_scores_the_same_after_there_and_back(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "planted")
+    arguments = ["--features", store.root, "--recipe", "released", "--steps", "5", "--out", tmp_path / "run"]
+    outcome = CliRunner().invoke(train.main, [str(argument) for argument in arguments])
+    assert outcome.exit_code == 0, outcome.output
+    best, released, again = tmp_path / "run" / "best.pt", tmp_path / "released.pth", tmp_path / "again.pt"
+    assert "scales 1,2,3,4" in run("export", best, "--out", released)
+    run("checkpoint", released, "--out", again)
+    before, after = (list(score_videos(load_checkpoint(path).network(), store)) for path in (best, again))
+    assert len(before) == 8
+    assert all(np.array_equal(one.scores, other.scores) for one, other in zip(before, after, strict=True))
+    state = torch.load(released, weights_only=True)
+    assert {name.split(".")[0] for name in state} == {
+        "Aggregate_clip",
+        "Aggregate_patch",
+        "patch_to_clip",
+        "linear_out",
+        "classfier",
+    }
+
+
+RELEASED = released_model(D, (1, 2))
+GRIDS = {1: (1, 1), 2: (3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (replace(RELEASED, standardise=True), "standardise: True"),
+        (replace(RELEASED, spread_to=32), "spread_to: 32"),
+        (ablated(RELEASED, share_psr=True), "share_psr: True"),
+        (ablated(RELEASED, no_psr=True), "psr: missing"),
+        (ablated(RELEASED, no_dilated=True), r"psr\.dilated: False"),
+        (ablated(RELEASED, no_non_local=True), r"psr\.non_local: False"),
+        (replace(RELEASED, psr=RelationConfig()), r"psr\.attention: softmax, not mean"),
+        (replace(RELEASED, vtr=RelationConfig()), r"vtr\.attention: softmax, not mean"),
+        (released_model(D, (1, 3)), "scales: 1,3, not 1,2"),
+        (released_model(D, (2,)), "scales: 2, not 1"),
+        (released_model(D, (1, 2), GRIDS), "grid of scale 2: 3x3, not 2x3"),
+        (paper_model(D, (1, 2, 3)), "stride of MPA at scale 3: 2, not 1; padding of MPA at scale 3: 1, not 0"),
+    ],
+)
+def test_what_the_released_form_cannot_express_is_named(model: ModelConfig, named: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=named):
+        released_state(checkpoint_of(model))
+
+
+def test_dropout_is_no_reason_to_refuse() -> None:
+    assert released_state(checkpoint_of(replace(RELEASED, dropout=0.5, scale_dropout=0.5)))
+
+
+def test_a_refusal_writes_nothing(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "best.pt", checkpoint_of(paper_model(D, (1, 2))))
+    arguments = ["export", str(tmp_path / "best.pt"), "--out", str(tmp_path / "released.pth")]
+    outcome = CliRunner().invoke(import_.main, arguments)
+    assert outcome.exit_code == 1 and "--recipe released" in outcome.stderr
+    assert not (tmp_path / "released.pth").exists()

@@ -1,0 +1,373 @@
+"""The report as a folder on disk, and the pictures in it, read back by parsers that are not ours."""
+
+import csv
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssrl.errors import UserError
+from ssrl.evaluate import plots
+from ssrl.evaluate.heatmaps import attention_mask, combine_masks, overlay
+from ssrl.evaluate.metrics import evaluate
+from ssrl.evaluate.protocol import VideoScores
+from ssrl.evaluate.report import scores_csv, svg, write_report
+from ssrl.evaluate.report.page import SCRIPT
+
+VOID = {"meta", "input", "img", "br", "hr", "link"}
+HOSTILE = "<script>alert(1)</script>"
+
+
+def video(video_id, label=1, num_frames=40, anomalies=((16, 30),), category="", fps=None, seed=0):
+    scores = np.random.default_rng(seed).random(-(-num_frames // 16)).astype(np.float32)
+    return VideoScores(video_id, label, category, num_frames, fps, scores, 16, anomalies)
+
+
+class Page(HTMLParser):
+    """A strict reading: every tag is closed in order; collects tags, text and what the page refers to."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.links, self.text = [], [], [], ""
+        self.feed(html)
+        self.close()
+        assert not self.open, f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text += data
+
+
+def report(tmp_path, videos, protocol="true", **more):
+    more = {"title": "A test", "facts": {"Checkpoint": "best.pt"}} | more
+    index = write_report(tmp_path / "report", evaluate(videos, protocol), videos, **more)
+    return index, Page(index.read_text(encoding="utf-8"))
+
+
+# The folder
+
+
+def test_the_page_shows_every_video_and_refers_to_files_of_its_folder_alone(tmp_path):
+    videos = [
+        video("01_001", 0, anomalies=()),
+        video("Abuse/Abuse028 x264", category="Abuse", fps=30.0),
+        video("x#1", anomalies=None),
+    ]
+    index, page = report(tmp_path, videos)
+    assert index == tmp_path / "report" / "index.html"
+    shown = [attributes for tag, attributes in page.tags if tag == "article"]
+    assert [row["data-id"] for row in shown] == ["Abuse/Abuse028 x264", "x#1", "01_001"]  # abnormal first
+    for row in shown:
+        frames = read_csv(index.parent / "scores" / f"{row['data-id']}.csv")
+        highest = max(float(frame["score"]) for frame in frames)
+        assert float(row["data-score"]) == pytest.approx(highest, abs=1e-6)  # six decimals on the page
+    assert len(page.links) == 3
+    for link in page.links:
+        assert (index.parent / unquote(link)).is_file()
+    html = index.read_text()
+    assert "http:" not in html and "https:" not in html and "@import" not in html and "url(" not in html
+    assert not list(index.parent.rglob("*.partial-*"))
+
+
+def test_the_headline_is_the_auc_in_words(tmp_path):
+    scores = np.array([0.1, 0.9, 0.4], dtype=np.float32)  # anomalous frames 16..29: 14 at 0.9, others lower
+    videos = [VideoScores("a", 1, "", 40, None, scores, 16, ((16, 32),)), video("n", 0, anomalies=())]
+    result = evaluate(videos)
+    _, page = report(tmp_path, videos)
+    assert f"{100 * result.auc:.2f}%" in page.text
+    assert f"{100 * result.auc:.1f} times in 100" in page.text
+    assert "2 test videos, 1 of them abnormal; 80 labelled frames, 16 of them anomalous" in page.text
+    assert "true number of frames" in page.text
+
+
+def test_reasons_and_warnings_are_shown(tmp_path):
+    unlabelled = [video("a", anomalies=None), video("n", 0, anomalies=(), seed=1)]
+    _, page = report(tmp_path / "unlabelled", unlabelled)
+    assert "video-level AUC" in page.text and "no abnormal video has frame labels" in page.text
+    assert "Not defined here: no abnormal video has frame labels." in page.text
+    _, page = report(tmp_path / "normal", unlabelled[1:])
+    assert "The frame-level AUC is not defined: there are no abnormal videos." in page.text
+    whole = [video("a", anomalies=((0, 40),), category="Arson"), unlabelled[1]]
+    _, page = report(tmp_path / "whole", whole)
+    assert "Not defined here: all frames are anomalous." in page.text
+    _, page = report(tmp_path / "overrun", [video("a", anomalies=((16, 99),)), unlabelled[1]], protocol="released")
+    assert "reach beyond the 40 frames" in page.text and "the last label is repeated" in page.text
+
+
+def test_what_users_name_is_never_html(tmp_path):
+    videos = [video(f"a/{HOSTILE}", category=HOSTILE, anomalies=((16, 99),)), video("n'\"&", 0, anomalies=())]
+    index, page = report(tmp_path, videos, title=HOSTILE, facts={HOSTILE: HOSTILE})
+    assert [tag for tag, _ in page.tags].count("script") == 1  # the page's own
+    assert HOSTILE not in index.read_text()
+    assert page.text.count(HOSTILE) >= 5
+    for link in page.links:
+        assert (index.parent / unquote(link)).is_file()
+
+
+def test_overlays_are_linked_by_their_place_in_the_folder(tmp_path, monkeypatch):
+    videos = [video("a"), video("n", 0, anomalies=())]
+    folder = tmp_path / "report"
+    picture = folder / "overlays" / "a b#1.png"
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(picture)
+    index, page = report(tmp_path, videos, overlays={"a": [picture]})
+    images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert images == ["overlays/a%20b%231.png"]
+    monkeypatch.chdir(tmp_path)
+    relative = Path(os.path.relpath(picture))
+    write_report(Path("report"), evaluate(videos), videos, title="t", facts={}, overlays={"a": [relative]})
+    assert images[0] in index.read_text()
+
+    elsewhere = tmp_path / "elsewhere.png"
+    elsewhere.write_bytes(picture.read_bytes())
+    with pytest.raises(UserError, match=r"elsewhere\.png is not a file in the report's folder"):
+        report(tmp_path, videos, overlays={"a": [elsewhere]})
+    with pytest.raises(UserError, match="pictures of 'b'"):
+        report(tmp_path, videos, overlays={"b": [picture]})
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_metrics_and_scores_can_be_read_back_exactly(tmp_path):
+    videos = [video("a", num_frames=17, anomalies=((15, 17),)), video("n", 0, 33, None), video("u", 1, 16, None)]
+    index, _ = report(tmp_path, videos)
+    assert json.loads((index.parent / "metrics.json").read_text()) == evaluate(videos).to_json()
+    for one, labels in zip(videos, (["0"] * 15 + ["1"] * 2, ["0"] * 33, [""] * 16), strict=True):
+        rows = read_csv(index.parent / "scores" / f"{one.id}.csv")
+        assert [int(row["frame"]) for row in rows] == list(range(one.num_frames))
+        assert [row["label"] for row in rows] == labels
+        assert [np.float32(row["score"]) for row in rows] == [one.scores[i // 16] for i in range(one.num_frames)]
+
+
+def test_tiny_scores_keep_their_order_in_the_file():
+    scores = np.array([1e-30, 1.1e-30, 0.99999994], dtype=np.float32)
+    text = scores_csv(VideoScores("v", 0, "", 48, None, scores, 16, None))
+    assert "e" not in text.replace("frame,score,label", "")  # plain decimals
+    assert len({line.split(",")[1] for line in text.splitlines()[1:]}) == 3
+
+
+def test_the_script_finds_all_it_looks_for(tmp_path):
+    _, page = report(tmp_path, [video("a"), video("n", 0, anomalies=())])
+    present = {attributes.get("id") for _, attributes in page.tags}
+    wanted = set(re.findall(r"getElementById\('(\w+)'\)", SCRIPT))
+    assert wanted and wanted <= present
+    classes = {name for _, attributes in page.tags for name in attributes.get("class", "").split()}
+    assert {"tools", "box", "score", "abnormal", "normal"} <= classes
+
+
+def test_a_report_of_a_whole_test_set_stays_small():
+    rng = np.random.default_rng(0)
+    videos = []
+    for index in range(60):
+        scores = rng.random(4000).astype(np.float32)  # noise: the worst case for a picture
+        anomalies = ((9, 99),) if index % 2 else ()
+        videos.append(VideoScores(f"v{index}", index % 2, "", 64_000, 30.0, scores, 16, anomalies))
+    strips = sum(len(svg.strip(one)) for one in videos)
+    assert strips * 290 / 60 < 5e6  # bytes, of the 10 MB that a page of 290 videos may have
+
+
+# The pictures of the page
+
+
+def steps_of(one):
+    """Height of a strip at every frame, from its path, as a browser reads it."""
+    root = ElementTree.fromstring(svg.strip(one))
+    path = next(part for part in root.iter("path") if part.get("class") == "score").get("d")
+    heights, frame = np.full(one.num_frames, np.nan), 0
+    for height, stop in re.findall(r"V(\d+)H(\d+)", path):
+        heights[frame : int(stop)] = 1 - int(height) / 1000
+        frame = int(stop)
+    assert frame == one.num_frames
+    return heights
+
+
+@pytest.mark.parametrize("num_frames", [1, 16, 17, 400])
+def test_a_strip_is_the_score_of_each_frame(num_frames):
+    one = video("v", num_frames=num_frames, anomalies=())
+    expected = [one.scores[frame // 16] for frame in range(num_frames)]
+    assert np.allclose(steps_of(one), expected, atol=0.0005)  # drawn in thousandths
+
+
+def test_a_long_strip_loses_neither_peak_nor_dip():
+    scores = np.full(5000, 0.5, dtype=np.float32)
+    scores[1234], scores[4001] = 1.0, 0.0
+    one = VideoScores("v", 0, "", 5000 * 16 - 3, None, scores, 16, None)
+    drawn = steps_of(one)
+    assert drawn.max() == 1.0 and drawn.min() == 0.0
+    column = 16 * 5000 / 360  # frames a column
+    assert abs(int(drawn.argmax()) - 1234 * 16) <= column
+    assert abs(int(drawn.argmin()) - 4001 * 16) <= column
+    assert np.count_nonzero(drawn != 0.5) <= 2 * column
+
+
+def test_a_column_keeps_the_order_of_peak_and_dip():
+    rising = np.resize(np.linspace(0, 1, 12, dtype=np.float32), 4320)  # 360 columns of 12 snippets, each rising
+    for scores, first in ((rising, 0.0), (1 - rising, 1.0)):
+        starts, shown = svg.shown_steps(VideoScores("v", 0, "", 4320 * 16, None, scores, 16, None))
+        assert np.array_equal(starts, np.arange(720) * 6 * 16)
+        assert shown[::2].tolist() == [first] * 360 and shown[1::2].tolist() == [1 - first] * 360
+
+
+def test_truth_is_cut_at_the_end_of_the_strip():
+    root = ElementTree.fromstring(svg.strip(video("v", num_frames=40, anomalies=((3, 5), (30, 99)))))
+    bands = [(int(band.get("x")), int(band.get("width"))) for band in root.iter("rect")]
+    assert bands == [(3, 2), (30, 10)]
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "ticks"),
+    [(1, [0, 1]), (6, [0, 1, 2, 3, 4, 5, 6]), (7, [0, 2, 4, 6]), (265, [0, 50, 100, 150, 200, 250])],
+)
+def test_frame_ticks_are_round(num_frames, ticks):
+    assert svg.frame_ticks(num_frames) == ticks
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ticks"),
+    [
+        (0.4, [0]),
+        (11.0, [0, 2, 4, 6, 8, 10]),
+        (104, [0, 15, 30, 45, 60, 75, 90]),
+        (106, [0, 30, 60, 90]),
+        (7300, [0, 1800, 3600, 5400, 7200]),
+        (30 * 3600, [0, 5 * 3600, 10 * 3600, 15 * 3600, 20 * 3600, 25 * 3600, 30 * 3600]),
+    ],
+)
+def test_second_ticks_are_those_of_a_clock(seconds, ticks):
+    assert svg.second_ticks(seconds) == ticks
+
+
+# Figures in files
+
+
+def test_figures_are_written_whole(tmp_path):
+    videos = [video("a/b_$x$", fps=24.0, category="Arson"), video("n", 0, anomalies=())]
+    result = evaluate(videos)
+    figures = {
+        "score.png": plots.score_figure(videos[0]),
+        "roc.svg": plots.roc_figure(result),
+        "pr.pdf": plots.precision_recall_figure(result),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, tmp_path / name)
+    picture = np.asarray(Image.open(tmp_path / "score.png").convert("RGB"))
+    assert picture.std() > 5  # not blank
+    assert ElementTree.parse(tmp_path / "roc.svg").getroot().tag.endswith("svg")
+    assert (tmp_path / "pr.pdf").read_bytes().startswith(b"%PDF")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(figures)
+
+
+def test_figures_that_cannot_be_are_refused(tmp_path):
+    nothing = evaluate([video("n", 0, anomalies=())])
+    with pytest.raises(UserError, match="no abnormal videos"):
+        plots.roc_figure(nothing)
+    with pytest.raises(UserError, match="no abnormal videos"):
+        plots.precision_recall_figure(nothing)
+    with pytest.raises(UserError, match=r"\.png, \.svg, \.pdf"):
+        plots.save(plots.score_figure(video("a")), tmp_path / "a.docx")
+
+
+# Heatmaps
+
+
+def test_attention_mask_is_the_stretched_column_sum():
+    attention = np.array(
+        [
+            [0.1, 0.2, 0.3, 0.4, 0.0, 0.0],
+            [0.0, 0.5, 0.1, 0.4, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+            [0.0, 0.1, 0.1, 0.8, 0.0, 0.0],
+            [0.5, 0.0, 0.0, 0.5, 0.0, 0.0],
+            [0.0, 0.0, 0.1, 0.9, 0.0, 0.0],
+        ]
+    )  # columns sum to 0.6, 0.8, 0.6, 4.0, 0, 0
+    expected = [[0.15, 0.2, 0.15], [1.0, 0.0, 0.0]]
+    assert np.allclose(attention_mask(attention, 2, 3), expected, atol=1e-6)
+    both = attention_mask(np.stack([attention, attention[:, ::-1]]), 2, 3)
+    assert np.allclose(both, [expected, np.ravel(expected)[::-1].reshape(2, 3)], atol=1e-6)
+    assert np.allclose(attention_mask(attention - 0.3, 2, 3), expected, atol=1e-6)  # weights may be negative
+
+
+@pytest.mark.parametrize(("patches", "rows", "cols"), [(1, 1, 1), (28, 4, 7)])
+def test_even_attention_points_nowhere(patches, rows, cols):
+    even = torch.softmax(torch.full((patches, patches), 3.0), dim=1).numpy()
+    rounding = np.random.default_rng(0).uniform(-1e-7, 1e-7, even.shape).astype(np.float32)
+    assert not attention_mask(even + rounding, rows, cols).any()
+
+
+def test_masks_grow_as_torch_interpolates():
+    rng = np.random.default_rng(0)
+    masks = {scale: rng.random(grid).astype(np.float32) for scale, grid in ((2, (2, 3)), (3, (3, 5)), (4, (4, 7)))}
+    grown = [
+        torch.nn.functional.interpolate(
+            torch.from_numpy(mask)[None, None], size=(48, 84), mode="bilinear", align_corners=False
+        )[0, 0].numpy()
+        for mask in masks.values()
+    ]
+    mean = np.mean(grown, axis=0)
+    combined = combine_masks(masks, 48, 84)
+    assert combined.shape == (48, 84)
+    assert np.allclose(combined, mean / mean.max(), atol=1e-5)
+    assert not combine_masks({2: np.zeros((2, 3), dtype=np.float32)}, 48, 84).any()
+
+
+def test_an_overlay_heats_where_the_mask_is_and_by_the_score():
+    frame = np.full((240, 420, 3), 90, dtype=np.uint8)
+    mask = combine_masks({4: np.eye(28, dtype=np.float32)[17].reshape(4, 7)}, 240, 420)  # row 2, column 3
+    high, low = overlay(frame, mask, 0.95), overlay(frame, mask, 0.05)
+    change_high, change_low = (np.abs(picture.astype(int) - frame).sum(axis=2) for picture in (high, low))
+    assert high.shape == frame.shape and high.dtype == np.uint8
+    assert change_high[150, 210] > change_low[150, 210] > 0
+    assert change_high[mask == 0][30 * 420 :].sum() == 0  # below the score's plate, cold places stay as they are
+    assert not np.array_equal(overlay(frame, mask * 0, 0.95)[:30], frame[:30])  # the plate
+    assert np.array_equal(frame, np.full_like(frame, 90))  # the input is left alone
+
+
+def test_the_score_bar_grows_with_the_score_and_fits_small_frames():
+    frame = np.zeros((240, 420, 3), dtype=np.uint8)
+    cold = np.zeros((240, 420), dtype=np.float32)
+    lit = [
+        int((overlay(frame, cold, score)[..., 0].astype(int) - overlay(frame, cold, score)[..., 2] > 60).sum())
+        for score in (0.0, 0.25, 0.5, 1.0)
+    ]
+    assert lit[0] == 0 and lit == sorted(set(lit))
+    assert overlay(frame[:24, :32], cold[:24, :32], 0.5, "frame 3").shape == (24, 32, 3)
+
+
+def test_masks_and_frames_that_do_not_fit_are_refused():
+    frame, mask = np.zeros((24, 42, 3), dtype=np.uint8), np.zeros((24, 42), dtype=np.float32)
+    with pytest.raises(UserError, match=r"2x3 grid has attention of shape \(\.\.\., 6, 6\)"):
+        attention_mask(np.ones((15, 15)), 2, 3)
+    with pytest.raises(UserError, match="not finite"):
+        attention_mask(np.full((6, 6), np.nan), 2, 3)
+    with pytest.raises(UserError, match="no mask"):
+        combine_masks({}, 24, 42)
+    with pytest.raises(UserError, match="uint8"):
+        overlay(frame.astype(np.float32), mask, 0.5)
+    with pytest.raises(UserError, match="mask"):
+        overlay(frame, mask[:-1], 0.5)
+    with pytest.raises(UserError, match=r"0\.\.1"):
+        overlay(frame, mask, 1.5)
