@@ -22,7 +22,7 @@ import numpy as np
 
 from ssrl.datasets.video import LABELS, check_id, frame_labels
 from ssrl.errors import UserError
-from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, Rows, row_bounds
+from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, Rows, ceil_div, row_bounds
 
 Protocol = Literal["true", "released"]
 PROTOCOLS: tuple[Protocol, ...] = ("true", "released")
@@ -94,7 +94,7 @@ class VideoScores:
     @property
     def num_snippets(self) -> int:
         """T = ceil(num_frames / frames_per_snippet)."""
-        return -(-self.num_frames // self.frames_per_snippet)
+        return ceil_div(self.num_frames, self.frames_per_snippet)
 
     @property
     def frame_bounds(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Writing files so that a final name always means a whole file."""
+"""Files: written so that a final name always means a whole file, and listed in natural order."""
 
 import json
 import os
@@ -8,7 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from natsort import natsort_keygen
+
 TEMPORARY_MARK = ".partial-"
+_natural_key = natsort_keygen()
+
+
+def natural_key(name: str) -> tuple[Any, ...]:
+    """A key that sorts "2.jpg" before "10.jpg"; equal numbers ("1", "01") go by the whole name."""
+    return _natural_key(name), name
 
 
 @contextmanager

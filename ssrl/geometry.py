@@ -35,6 +35,11 @@ Rows = Literal["snippets", "segments"]  # what the rows of a video's features ar
 ROWS: tuple[Rows, ...] = ("snippets", "segments")
 
 
+def ceil_div(count: int, size: int) -> int:
+    """How many groups of `size` hold `count` things."""
+    return -(-count // size)
+
+
 @dataclass(frozen=True)
 class Grid:
     """The patch grid of one scale r: `rows * cols` windows of `window_height * window_width` pixels."""
@@ -110,7 +115,7 @@ class Geometry:
 
     def num_snippets(self, num_frames: int) -> int:
         """T = ceil(num_frames / L)."""
-        return -(-num_frames // self.frames_per_snippet)
+        return ceil_div(num_frames, self.frames_per_snippet)
 
     def snippet_of(self, frame_index: int) -> int:
         return frame_index // self.frames_per_snippet

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ssrl.errors import UserError
+from ssrl.geometry import ceil_div
 from ssrl.store.reader import Store
 from ssrl.store.segments import SegmentView
 
@@ -89,7 +90,7 @@ class Features:
 
 def draw(rows: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
     """`count` rows drawn at random (Sect. 4.2): no row twice before all were drawn."""
-    rounds = -(-count // len(rows))
+    rounds = ceil_div(count, len(rows))
     return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count]
 
 

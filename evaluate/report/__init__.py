@@ -8,7 +8,6 @@ scores/<id>.csv   frame,score,label: one row a frame of the video, frames counte
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -22,7 +21,7 @@ from ssrl.evaluate.metrics import THRESHOLD, Curve, Evaluation
 from ssrl.evaluate.protocol import VideoScores, frame_arrays
 from ssrl.evaluate.report import svg
 from ssrl.evaluate.report.page import page
-from ssrl.files import write_json, write_text
+from ssrl.files import natural_key, write_json, write_text
 
 COUNTED = {
     "true": "Each video counts with its true number of frames.",
@@ -312,12 +311,7 @@ def _videos(videos: Sequence[VideoScores], pictures: Mapping[str, list[str]]) ->
 
 def _rank(video: VideoScores) -> tuple:
     """Abnormal videos first, by id; videos without a label by their highest score."""
-    return -(video.label or 0), -video.highest_score if video.label is None else 0, _natural(video.id)
-
-
-def _natural(video_id: str) -> list[tuple[int, str]]:
-    """A key that puts `a2` before `a10`."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", video_id)]
+    return -(video.label or 0), -video.highest_score if video.label is None else 0, natural_key(video.id)
 
 
 def _video(video: VideoScores, pictures: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssrl.geometry import Grid
+from ssrl.geometry import Grid, ceil_div
 
 Stem = Callable[[Tensor], Tensor]  # pixels (n, h, L, w, K) → (n, C, h / stride, L, w / stride)
 
@@ -42,19 +42,19 @@ class Reach:
     @property
     def near(self) -> int:
         """Positions of the output that see beyond the top or left edge."""
-        return _ceil(self.padding, self.stride)
+        return ceil_div(self.padding, self.stride)
 
     @property
     def far(self) -> int:
         """Positions of the output that see beyond the bottom or right edge."""
-        return _ceil(max(0, self.kernel - self.padding - self.stride), self.stride)
+        return ceil_div(max(0, self.kernel - self.padding - self.stride), self.stride)
 
     @property
     def margin(self) -> int:
         """Pixels from an edge inwards that those positions see; two margins are a whole number of strides."""
         near = self.stride * (self.near - 1) - self.padding + self.kernel
         far = self.stride * self.far + self.padding
-        return _ceil(2 * max(near, far), self.stride) * self.stride // 2
+        return ceil_div(2 * max(near, far), self.stride) * self.stride // 2
 
     def fits(self, grid: Grid) -> bool:
         """Whether patches of the grid fall on whole strides and are more than their edges."""
@@ -90,7 +90,3 @@ def _inner(frame: Tensor, grid: Grid, near: int, far: int) -> Tensor:
     cells = frame.permute(0, 2, 3, 4, 1).reshape(B, grid.rows, H // grid.rows, L, grid.cols, W // grid.cols, C)
     inner = cells[:, :, near:-far, :, :, near:-far]
     return inner.permute(0, 1, 4, 2, 3, 5, 6).flatten(0, 2).permute(0, 4, 1, 2, 3)
-
-
-def _ceil(count: int, size: int) -> int:
-    return -(-count // size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ssrl.extract.readers.errors import UnreadableVideo
+from ssrl.files import natural_key
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
@@ -79,12 +79,6 @@ def list_pictures(folder: Path) -> list[Path]:
             f"{folder} holds {twins[0].name} and {twins[1].name}: a frame must be there once; remove one kind of file"
         )
     return found
-
-
-def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Runs of digits compare as numbers, all else as text; equal numbers (1 and 01) by the whole name."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return tuple((0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts), name
 
 
 def read_picture(path: Path) -> np.ndarray | None:

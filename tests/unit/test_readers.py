@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssrl.errors import UserError
 from ssrl.extract.readers import BACKENDS, DecoderStopped, UnreadableVideo, open_reader
-from ssrl.extract.readers.frame_folder import natural_key
+from ssrl.files import natural_key
 from tests import media
 
 HAS_DECORD = importlib.util.find_spec("decord") is not None
