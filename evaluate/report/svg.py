@@ -1,4 +1,4 @@
-"""The report's pictures, drawn as SVG text: small, sharp at any width, and coloured by the page's style sheet.
+"""The report's drawings as SVG: small, sharp at any width, and colored by the page's style sheet.
 
 A strip is one video: its score as steps over the shaded ground truth, the frame number from left to right.
 
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from itertools import chain, count, pairwise
 
 import numpy as np
+from markupsafe import Markup
 
 from ssrl.evaluate.metrics import THRESHOLD, Curve
 from ssrl.evaluate.protocol import VideoScores
@@ -25,7 +26,7 @@ MAX_TICKS = 7
 SQUARE = 300  # side of a ROC or precision-recall plot
 
 
-def strip(video: VideoScores) -> str:
+def draw_strip(video: VideoScores) -> Markup:
     """One video's scores over its ground truth; stretches to the width of its container."""
     frames, truth = video.num_frames, video.clipped_anomalies
     bands = "".join(
@@ -33,22 +34,20 @@ def strip(video: VideoScores) -> str:
         f'<path class="truth-edge" d="M{start} {ABOVE}H{stop}"/>'
         for start, stop in truth
     )
-    description = f"highest score {video.highest_score:.2f}; {len(truth)} anomalous intervals"
-    return (
+    description = f"Anomaly scores; peak {video.highest_score:.2f}"
+    if video.has_frame_labels:
+        description += f"; anomalous intervals: {len(truth)}"
+    return Markup(
         f'<svg class="strip" viewBox="0 0 {frames} {STRIP_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{description}">{bands}'
-        f'<path class="threshold" d="M0 {_height(THRESHOLD)}H{frames}"/>'
-        f'<path class="score" d="{_steps(video)}"/></svg>'
+        f'<path class="threshold" d="M0 {STRIP_HEIGHT * (1 - THRESHOLD):g}H{frames}"/>'
+        f'<path class="score" d="{_trace_steps(video)}"/></svg>'
     )
 
 
-def _height(score: float) -> int:
-    return round(STRIP_HEIGHT * (1 - score))
-
-
-def _steps(video: VideoScores) -> str:
+def _trace_steps(video: VideoScores) -> str:
     """The path of the scores, from the lower left corner to the lower right one."""
-    starts, scores = shown_steps(video)
+    starts, scores = merge_steps(video)
     heights = np.rint(STRIP_HEIGHT * (1 - scores)).astype(int)
     changes = np.append(True, heights[1:] != heights[:-1])
     starts, heights = starts[changes], heights[changes]
@@ -57,7 +56,7 @@ def _steps(video: VideoScores) -> str:
     return f"M0 {STRIP_HEIGHT}{steps}V{STRIP_HEIGHT}"
 
 
-def shown_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:
+def merge_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:
     """First frames (S,) and scores (S,) of a strip's steps, S <= MAX_STEPS; no peak and no dip is lost."""
     scores, bounds = video.scores.astype(np.float64), video.frame_bounds
     if len(scores) <= MAX_STEPS:
@@ -73,24 +72,24 @@ def shown_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:
     return np.rint(starts).astype(int), np.array(halves)
 
 
-def frame_ticks(num_frames: int) -> list[int]:
+def place_frame_ticks(num_frames: int) -> list[int]:
     """Some 4 to 7 whole numbers from 0 to `num_frames`, evenly spaced by 1, 2 or 5 times a power of ten."""
-    return _ticks(num_frames, (factor * 10**power for power in count() for factor in (1, 2, 5)))
+    return _place_ticks(num_frames, (factor * 10**power for power in count() for factor in (1, 2, 5)))
 
 
-def second_ticks(seconds: float) -> list[int]:
+def place_second_ticks(seconds: float) -> list[int]:
     """Seconds from 0 to `seconds`, evenly spaced as on a clock, and by whole hours in the end."""
     on_a_clock = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
-    return _ticks(int(seconds), chain(on_a_clock, (3600 * hours for hours in count(1))))
+    return _place_ticks(int(seconds), chain(on_a_clock, (3600 * hours for hours in count(1))))
 
 
-def _ticks(end: int, spacings: Iterable[int]) -> list[int]:
+def _place_ticks(end: int, spacings: Iterable[int]) -> list[int]:
     step = next(spacing for spacing in spacings if end // spacing < MAX_TICKS)
     return list(range(0, end + 1, step))
 
 
-def square_plot(curve: Curve, x_name: str, y_name: str, baseline: Curve, description: str) -> str:
-    """A curve in the unit square, with its axes and a dashed baseline. All texts are ours and need no escaping."""
+def draw_curve(curve: Curve, name: str, x_name: str, y_name: str, chance: tuple[float, float]) -> Markup:
+    """A curve in the unit square, with its axes and a dashed line of chance, from its height at 0 to that at 1."""
     left, top = 44, 10
     ticks = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -99,17 +98,14 @@ def square_plot(curve: Curve, x_name: str, y_name: str, baseline: Curve, descrip
         ticks.append(f'<text x="{left - 8}" y="{y + 4:g}" text-anchor="end">{tick:g}</text>')
         ticks.append(f'<text x="{x:g}" y="{top + SQUARE + 18}" text-anchor="middle">{tick:g}</text>')
     middle = top + SQUARE / 2
-    return (
-        f'<svg class="square" viewBox="0 0 {left + SQUARE + 14} {top + SQUARE + 44}" role="img" '
-        f'aria-label="{description}">{"".join(ticks)}'
-        f'<text x="{left + SQUARE / 2}" y="{top + SQUARE + 38}" text-anchor="middle" class="axis">{x_name}</text>'
-        f'<text transform="rotate(-90 10 {middle})" x="10" y="{middle}" text-anchor="middle" '
-        f'class="axis">{y_name}</text>'
-        f'<path class="threshold" d="{_polyline(baseline, left, top)}"/>'
-        f'<path class="line" d="{_polyline(curve, left, top)}"/></svg>'
-    )
-
-
-def _polyline(curve: Curve, left: int, top: int) -> str:
     points = zip(left + SQUARE * curve.x, top + SQUARE * (1 - curve.y), strict=True)
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    at_0, at_1 = (top + SQUARE * (1 - height) for height in chance)
+    return Markup(
+        f'<svg class="square" viewBox="0 0 {left + SQUARE + 14} {top + SQUARE + 44}" role="img" '
+        f'aria-label="{name}">{"".join(ticks)}'
+        f'<text x="{left + SQUARE / 2}" y="{top + SQUARE + 38}" text-anchor="middle">{x_name}</text>'
+        f'<text transform="rotate(-90 10 {middle})" x="10" y="{middle}" text-anchor="middle">{y_name}</text>'
+        f'<path class="threshold" d="M{left} {at_0:.1f}L{left + SQUARE} {at_1:.1f}"/>'
+        f'<path class="line" d="M{line}"/></svg>'
+    )

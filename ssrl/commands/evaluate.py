@@ -134,7 +134,7 @@ def write(
     where: str,
 ) -> Path:
     """The report, with a map of where on the most suspicious snippets, if the videos are still at their place."""
-    from ssrl.evaluate.report import write_report
+    from ssrl.evaluate.report.write import write_report
     from ssrl.workflows.overlays import write_overlays
 
     selection = _selection(checkpoint)
@@ -149,7 +149,8 @@ def write(
     suspicious = sorted(videos, key=lambda video: -video.highest_score)[:PICTURED_VIDEOS]
     overlays = write_overlays(folder, network, store, suspicious, where)
     title = f"Anomaly scores on {store.config.dataset}"
-    return write_report(folder, evaluation, videos, title=title, facts=facts, overlays=overlays)
+    metrics = as_json(evaluation, checkpoint, ckpt, store)
+    return write_report(folder, evaluation, videos, title=title, facts=facts, metrics=metrics, overlays=overlays)
 
 
 ROWS = (

@@ -33,7 +33,7 @@ def main(
     from ssrl.checkpoints import load_checkpoint
     from ssrl.commands.progress import ExtractionProgress
     from ssrl.datasets.video import Dataset
-    from ssrl.evaluate.report import write_scores
+    from ssrl.evaluate.report.write import write_scores
     from ssrl.evaluate.scoring import score_video
     from ssrl.extract.encoders import ENCODERS, load_encoder
     from ssrl.extract.pipeline import extract

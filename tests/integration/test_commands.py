@@ -84,6 +84,7 @@ def test_evaluation_writes_json_and_a_report(run: Path, tmp_path: Path) -> None:
     assert metrics["num_videos"] == 8 and metrics["selection"]["by"] == "last"
     assert metrics["selection"]["last_step_auc"] == pytest.approx(metrics["auc"])
     assert (tmp_path / "report" / "index.html").is_file()
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == metrics
 
 
 def test_features_of_another_encoder_are_refused(run: Path, tmp_path: Path) -> None:

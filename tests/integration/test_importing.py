@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 from ssrl.commands import evaluate, import_, train
 from ssrl.commands import store as store_command
 from ssrl.evaluate.protocol import VideoScores, frame_arrays
-from ssrl.evaluate.report import scores_csv
-from ssrl.evaluate.report.svg import shown_steps
+from ssrl.evaluate.report.svg import merge_steps
+from ssrl.evaluate.report.write import format_csv
 from ssrl.geometry import row_bounds
 from ssrl.store.importing import ImportConfig
 from ssrl.store.layout import StoreConfig, video_path
@@ -297,8 +297,8 @@ def test_scores_of_segments_hold_for_their_frames(protocol: str) -> None:
     scores, labels = frame_arrays(video, protocol)  # type: ignore[arg-type]
     assert scores.tolist() == [0.25] * 2 + [0.5] * 2 + [0.75] * 3  # bounds 0, 2, 4, 7
     assert labels.tolist() == [0] * 5 + [1] * 2
-    assert [line.split(",")[1] for line in scores_csv(video).split()[1:]] == [f"{score:g}" for score in scores]
-    starts, shown = shown_steps(video)
+    assert [line.split(",")[1] for line in format_csv(video).split()[1:]] == [f"{score:g}" for score in scores]
+    starts, shown = merge_steps(video)
     assert (starts.tolist(), shown.tolist()) == ([0, 2, 4], [0.25, 0.5, 0.75])
 
 

@@ -1,10 +1,11 @@
-"""The report as a folder on disk, and the pictures in it, read back by parsers that are not ours."""
+"""The report as a folder on disk, and the drawings in it, read back by parsers that are not ours."""
 
 import csv
 import json
 import os
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -15,12 +16,12 @@ import torch
 from PIL import Image
 
 from ssrl.errors import UserError
-from ssrl.evaluate import plots
 from ssrl.evaluate.heatmaps import attention_mask, combine_masks, overlay
 from ssrl.evaluate.metrics import evaluate
+from ssrl.evaluate.plots import plot_scores
 from ssrl.evaluate.protocol import VideoScores
-from ssrl.evaluate.report import scores_csv, svg, write_report
-from ssrl.evaluate.report.page import SCRIPT
+from ssrl.evaluate.report import svg
+from ssrl.evaluate.report.write import format_csv, write_report, write_scores
 
 VOID = {"meta", "input", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert(1)</script>"
@@ -59,7 +60,7 @@ class Page(HTMLParser):
 
 
 def report(tmp_path, videos, protocol="true", **more):
-    more = {"title": "A test", "facts": {"Checkpoint": "best.pt"}} | more
+    more = {"title": "A test", "facts": {"Checkpoint": "best.pt"}, "metrics": {}} | more
     index = write_report(tmp_path / "report", evaluate(videos, protocol), videos, **more)
     return index, Page(index.read_text(encoding="utf-8"))
 
@@ -95,23 +96,24 @@ def test_the_headline_is_the_auc_in_words(tmp_path):
     result = evaluate(videos)
     _, page = report(tmp_path, videos)
     assert f"{100 * result.auc:.2f}%" in page.text
-    assert f"{100 * result.auc:.1f} times in 100" in page.text
-    assert "2 test videos, 1 of them abnormal; 80 labelled frames, 16 of them anomalous" in page.text
-    assert "true number of frames" in page.text
+    text = " ".join(page.text.split())
+    assert f"outscores a random normal frame {100 * result.auc:.1f}% of the time" in text
+    assert "2 test videos (1 abnormal), 80 frames with ground truth (16 anomalous)" in text
+    assert "true number of frames" in text
 
 
 def test_reasons_and_warnings_are_shown(tmp_path):
     unlabelled = [video("a", anomalies=None), video("n", 0, anomalies=(), seed=1)]
     _, page = report(tmp_path / "unlabelled", unlabelled)
-    assert "video-level AUC" in page.text and "no abnormal video has frame labels" in page.text
-    assert "Not defined here: no abnormal video has frame labels." in page.text
+    assert "peak score of a random abnormal video" in page.text and "no abnormal video has frame labels" in page.text
+    assert "Undefined: no abnormal video has frame labels." in page.text
     _, page = report(tmp_path / "normal", unlabelled[1:])
-    assert "The frame-level AUC is not defined: there are no abnormal videos." in page.text
+    assert "The frame-level AUC is undefined: there are no abnormal videos." in page.text
     whole = [video("a", anomalies=((0, 40),), category="Arson"), unlabelled[1]]
     _, page = report(tmp_path / "whole", whole)
-    assert "Not defined here: all frames are anomalous." in page.text
+    assert "Undefined: all frames are anomalous." in page.text
     _, page = report(tmp_path / "overrun", [video("a", anomalies=((16, 99),)), unlabelled[1]], protocol="released")
-    assert "reach beyond the 40 frames" in page.text and "the last label is repeated" in page.text
+    assert "reach beyond the 40 frames" in page.text and "repeating its last frame label" in page.text
 
 
 def test_what_users_name_is_never_html(tmp_path):
@@ -124,6 +126,15 @@ def test_what_users_name_is_never_html(tmp_path):
         assert (index.parent / unquote(link)).is_file()
 
 
+def test_videos_without_labels_get_no_metrics_and_no_filter_by_label(tmp_path):
+    unlabelled = [video("low", None, anomalies=None), VideoScores("high", None, "", 9, 30.0, np.ones(1), 16)]
+    page = Page(write_scores(tmp_path, unlabelled, title="t", facts={}).read_text(encoding="utf-8"))
+    assert [attributes["data-id"] for tag, attributes in page.tags if tag == "article"] == ["high", "low"]
+    assert "100.0% of frames ≥ 0.5" in page.text
+    assert "AUC" not in page.text and "ground-truth" not in page.text and "Abnormal" not in page.text
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_overlays_are_linked_by_their_place_in_the_folder(tmp_path, monkeypatch):
     videos = [video("a"), video("n", 0, anomalies=())]
     folder = tmp_path / "report"
@@ -131,18 +142,18 @@ def test_overlays_are_linked_by_their_place_in_the_folder(tmp_path, monkeypatch)
     picture.parent.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(picture)
     index, page = report(tmp_path, videos, overlays={"a": [picture]})
-    images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert images == ["overlays/a%20b%231.png"]
+    images = [(attributes["src"], attributes["alt"]) for tag, attributes in page.tags if tag == "img"]
+    assert images == [("overlays/a%20b%231.png", "Heatmap of a")]
     monkeypatch.chdir(tmp_path)
     relative = Path(os.path.relpath(picture))
-    write_report(Path("report"), evaluate(videos), videos, title="t", facts={}, overlays={"a": [relative]})
-    assert images[0] in index.read_text()
+    write_report(Path("report"), evaluate(videos), videos, title="t", facts={}, metrics={}, overlays={"a": [relative]})
+    assert images[0][0] in index.read_text()
 
     elsewhere = tmp_path / "elsewhere.png"
     elsewhere.write_bytes(picture.read_bytes())
     with pytest.raises(UserError, match=r"elsewhere\.png is not a file in the report's folder"):
         report(tmp_path, videos, overlays={"a": [elsewhere]})
-    with pytest.raises(UserError, match="pictures of 'b'"):
+    with pytest.raises(UserError, match="heatmaps of 'b'"):
         report(tmp_path, videos, overlays={"b": [picture]})
 
 
@@ -153,8 +164,9 @@ def read_csv(path):
 
 def test_metrics_and_scores_can_be_read_back_exactly(tmp_path):
     videos = [video("a", num_frames=17, anomalies=((15, 17),)), video("n", 0, 33, None), video("u", 1, 16, None)]
-    index, _ = report(tmp_path, videos)
-    assert json.loads((index.parent / "metrics.json").read_text()) == evaluate(videos).to_json()
+    metrics = {**evaluate(videos).to_json(), "checkpoint": "best.pt"}
+    index, _ = report(tmp_path, videos, metrics=metrics)
+    assert json.loads((index.parent / "metrics.json").read_text()) == metrics
     for one, labels in zip(videos, (["0"] * 15 + ["1"] * 2, ["0"] * 33, [""] * 16), strict=True):
         rows = read_csv(index.parent / "scores" / f"{one.id}.csv")
         assert [int(row["frame"]) for row in rows] == list(range(one.num_frames))
@@ -164,15 +176,17 @@ def test_metrics_and_scores_can_be_read_back_exactly(tmp_path):
 
 def test_tiny_scores_keep_their_order_in_the_file():
     scores = np.array([1e-30, 1.1e-30, 0.99999994], dtype=np.float32)
-    text = scores_csv(VideoScores("v", 0, "", 48, None, scores, 16, None))
+    text = format_csv(VideoScores("v", 0, "", 48, None, scores, 16, None))
     assert "e" not in text.replace("frame,score,label", "")  # plain decimals
     assert len({line.split(",")[1] for line in text.splitlines()[1:]}) == 3
 
 
 def test_the_script_finds_all_it_looks_for(tmp_path):
-    _, page = report(tmp_path, [video("a"), video("n", 0, anomalies=())])
+    index, page = report(tmp_path, [video("a"), video("n", 0, anomalies=())])
     present = {attributes.get("id") for _, attributes in page.tags}
-    wanted = set(re.findall(r"getElementById\('(\w+)'\)", SCRIPT))
+    script = files("ssrl.evaluate.report").joinpath("script.js").read_text(encoding="utf-8")
+    assert script in index.read_text(encoding="utf-8")
+    wanted = set(re.findall(r"getElementById\('(\w+)'\)", script))
     assert wanted and wanted <= present
     classes = {name for _, attributes in page.tags for name in attributes.get("class", "").split()}
     assert {"tools", "box", "score", "abnormal", "normal"} <= classes
@@ -185,16 +199,16 @@ def test_a_report_of_a_whole_test_set_stays_small():
         scores = rng.random(4000).astype(np.float32)  # noise: the worst case for a picture
         anomalies = ((9, 99),) if index % 2 else ()
         videos.append(VideoScores(f"v{index}", index % 2, "", 64_000, 30.0, scores, 16, anomalies))
-    strips = sum(len(svg.strip(one)) for one in videos)
+    strips = sum(len(svg.draw_strip(one)) for one in videos)
     assert strips * 290 / 60 < 5e6  # bytes, of the 10 MB that a page of 290 videos may have
 
 
-# The pictures of the page
+# The drawings on the page
 
 
 def steps_of(one):
     """Height of a strip at every frame, from its path, as a browser reads it."""
-    root = ElementTree.fromstring(svg.strip(one))
+    root = ElementTree.fromstring(svg.draw_strip(one))
     path = next(part for part in root.iter("path") if part.get("class") == "score").get("d")
     heights, frame = np.full(one.num_frames, np.nan), 0
     for height, stop in re.findall(r"V(\d+)H(\d+)", path):
@@ -226,13 +240,13 @@ def test_a_long_strip_loses_neither_peak_nor_dip():
 def test_a_column_keeps_the_order_of_peak_and_dip():
     rising = np.resize(np.linspace(0, 1, 12, dtype=np.float32), 4320)  # 360 columns of 12 snippets, each rising
     for scores, first in ((rising, 0.0), (1 - rising, 1.0)):
-        starts, shown = svg.shown_steps(VideoScores("v", 0, "", 4320 * 16, None, scores, 16, None))
+        starts, shown = svg.merge_steps(VideoScores("v", 0, "", 4320 * 16, None, scores, 16, None))
         assert np.array_equal(starts, np.arange(720) * 6 * 16)
         assert shown[::2].tolist() == [first] * 360 and shown[1::2].tolist() == [1 - first] * 360
 
 
 def test_truth_is_cut_at_the_end_of_the_strip():
-    root = ElementTree.fromstring(svg.strip(video("v", num_frames=40, anomalies=((3, 5), (30, 99)))))
+    root = ElementTree.fromstring(svg.draw_strip(video("v", num_frames=40, anomalies=((3, 5), (30, 99)))))
     bands = [(int(band.get("x")), int(band.get("width"))) for band in root.iter("rect")]
     assert bands == [(3, 2), (30, 10)]
 
@@ -242,7 +256,7 @@ def test_truth_is_cut_at_the_end_of_the_strip():
     [(1, [0, 1]), (6, [0, 1, 2, 3, 4, 5, 6]), (7, [0, 2, 4, 6]), (265, [0, 50, 100, 150, 200, 250])],
 )
 def test_frame_ticks_are_round(num_frames, ticks):
-    assert svg.frame_ticks(num_frames) == ticks
+    assert svg.place_frame_ticks(num_frames) == ticks
 
 
 @pytest.mark.parametrize(
@@ -257,37 +271,23 @@ def test_frame_ticks_are_round(num_frames, ticks):
     ],
 )
 def test_second_ticks_are_those_of_a_clock(seconds, ticks):
-    assert svg.second_ticks(seconds) == ticks
+    assert svg.place_second_ticks(seconds) == ticks
 
 
-# Figures in files
+# A figure from Python
 
 
-def test_figures_are_written_whole(tmp_path):
-    videos = [video("a/b_$x$", fps=24.0, category="Arson"), video("n", 0, anomalies=())]
-    result = evaluate(videos)
-    figures = {
-        "score.png": plots.score_figure(videos[0]),
-        "roc.svg": plots.roc_figure(result),
-        "pr.pdf": plots.precision_recall_figure(result),
-    }
-    for name, figure in figures.items():
-        plots.save(figure, tmp_path / name)
-    picture = np.asarray(Image.open(tmp_path / "score.png").convert("RGB"))
-    assert picture.std() > 5  # not blank
-    assert ElementTree.parse(tmp_path / "roc.svg").getroot().tag.endswith("svg")
-    assert (tmp_path / "pr.pdf").read_bytes().startswith(b"%PDF")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(figures)
-
-
-def test_figures_that_cannot_be_are_refused(tmp_path):
-    nothing = evaluate([video("n", 0, anomalies=())])
-    with pytest.raises(UserError, match="no abnormal videos"):
-        plots.roc_figure(nothing)
-    with pytest.raises(UserError, match="no abnormal videos"):
-        plots.precision_recall_figure(nothing)
-    with pytest.raises(UserError, match=r"\.png, \.svg, \.pdf"):
-        plots.save(plots.score_figure(video("a")), tmp_path / "a.docx")
+def test_a_figure_shows_scores_and_ground_truth(tmp_path):
+    one = video("a/b_$x$", fps=20.0, category="Arson", anomalies=((3, 5), (30, 99)))
+    figure = plot_scores(one)
+    axes = figure.axes[0]
+    steps = axes.patches[-1].get_data()
+    assert np.array_equal(steps.values, one.scores) and steps.edges.tolist() == [0, 16, 32, 40]
+    bands = [patch.get_extents() for patch in axes.patches[:2]]
+    spans = axes.transData.inverted().transform([(band.x0, 0) for band in bands] + [(band.x1, 0) for band in bands])
+    assert spans[:, 0].round().tolist() == [3, 30, 5, 40]
+    figure.savefig(tmp_path / "scores.png")
+    assert np.asarray(Image.open(tmp_path / "scores.png").convert("RGB")).std() > 5  # not blank
 
 
 # Heatmaps
