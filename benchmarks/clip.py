@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 
 from ssrl.datasets.synthetic.config import SynthConfig
-from ssrl.datasets.synthetic.dataset import synthesise
+from ssrl.datasets.synthetic.dataset import synthesize
 
 
 def write_clip(folder: Path, num_frames: int = 16, height: int = 480, width: int = 856) -> Path:
     """Film one abnormal synthetic video at this size and encode its first frames as `folder`/clip.mp4."""
-    synthesise(folder / "set", SynthConfig(height=height, width=width, num_train=2, num_test=2, pixel_masks=False), 1)
+    synthesize(folder / "set", SynthConfig(height=height, width=width, num_train=2, num_test=2, pixel_masks=False), 1)
     frames = sorted(next((folder / "set" / "testing" / "frames").iterdir()).glob("*.jpg"))
     path = folder / "clip.mp4"
     with av.open(str(path), "w") as container:

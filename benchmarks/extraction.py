@@ -9,6 +9,7 @@ peak         a large matrix product, in float32 and bfloat16
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,9 +28,10 @@ from benchmarks.peak import peak_flops
 from ssrl.console import note, results
 from ssrl.datasets.video import Video
 from ssrl.extract.encoders import Encoder, load_encoder
-from ssrl.extract.pipeline import extract, store_config
+from ssrl.extract.flops import snippet_flops
+from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
 from ssrl.extract.readers import open_reader
-from ssrl.extract.runtimes import RuntimeSettings, runtime_settings
+from ssrl.extract.runtimes import RuntimeSettings, choose_runtime
 from ssrl.extract.snippets import fill_snippets, tile
 from ssrl.files import write_json
 from ssrl.geometry import Geometry
@@ -79,12 +81,7 @@ class Figures:
     seconds_per_snippet: dict[str, float]
 
 
-class Quiet:
-    """A watcher that says nothing."""
-
-    def video_kept(self, video_id: str) -> None: ...
-    def snippet_done(self, video_id: str, num_snippets: int) -> None: ...
-    def video_done(self, record: object, seconds: float) -> None: ...
+class FailingWatcher(ExtractionWatcher):
     def video_failed(self, video_id: str, reason: str) -> None:
         raise RuntimeError(reason)
 
@@ -124,13 +121,13 @@ def measure(name: str, plan: Plan, device: torch.device, clip: Path, folder: Pat
     ways = {
         settings_name(settings): way(settings, snippet, reference, plan.repeats) for settings in all_of(encoder, device)
     }
-    auto = runtime_settings(encoder, device=device.type)
+    auto = choose_runtime(encoder, device=device.type)
     end_to_end = run_end_to_end(auto, plan, clip, folder)
     best = ways[settings_name(auto)]
     figures = Figures(
         runtime=best.name,
         speedup_over_naive=naive.seconds / end_to_end,
-        fraction_of_peak=auto.flops(GEOMETRY, SCALES) / end_to_end / peaks[auto.precision],
+        fraction_of_peak=count_flops(auto) / end_to_end / peaks[auto.precision],
         end_to_end_over_encoder=end_to_end / best.seconds,
         frames_per_second=GEOMETRY.frames_per_snippet / end_to_end,
         min_cosine=best.min_cosine,
@@ -145,8 +142,15 @@ def all_of(encoder: Encoder, device: torch.device) -> list[RuntimeSettings]:
     """Every runtime that is meant for the device, in every precision."""
     runtimes = ("torch", "torch-compile" if device.type == "cuda" else "openvino")
     return [
-        runtime_settings(encoder, runtime, device.type, precision) for runtime in runtimes for precision in PRECISIONS
+        choose_runtime(encoder, runtime, device.type, precision) for runtime in runtimes for precision in PRECISIONS
     ]
+
+
+def count_flops(settings: RuntimeSettings) -> int:
+    """What a runtime computes for one snippet."""
+    encoder = settings.encoder
+    network = encoder.copy_for_cpu() if settings.name == "openvino" else copy.deepcopy(encoder.network)
+    return snippet_flops(encoder.prepare, network, GEOMETRY, SCALES)
 
 
 def settings_name(settings: RuntimeSettings) -> str:
@@ -210,12 +214,12 @@ def run_end_to_end(settings: RuntimeSettings, plan: Plan, clip: Path, folder: Pa
     short, long = (folder / f"{name}-{part}.mp4" for part in ("short", "long"))
     write_start(clip, short, 1)
     write_start(clip, long, GEOMETRY.frames_per_snippet * plan.num_snippets)
-    config = store_config("bench", settings.encoder, settings.precision, GEOMETRY, SCALES)
+    config = settings.encoder.describe_features("bench", geometry=GEOMETRY, precision=settings.precision, scales=SCALES)
     writer = StoreWriter(folder / f"store-{name}", config)
     runtimes = settings.runtimes(GEOMETRY)
-    extract([Video("warm-up", short, 0, "test")], writer, runtimes, Quiet())
+    extract_videos([Video("warm-up", short, 0, "test")], writer, runtimes, FailingWatcher())
     began = time.perf_counter()
-    extract([Video("clip", long, 0, "test")], writer, runtimes, Quiet())
+    extract_videos([Video("clip", long, 0, "test")], writer, runtimes, FailingWatcher())
     problems = [finding.problem for finding in verify(Store(writer.root)) if finding.problem]
     seconds = time.perf_counter() - began
     assert not problems, problems

@@ -100,7 +100,7 @@ def damaged(folder: Path, whole: dict[str, bytes], chance: random.Random) -> boo
         command(folder, "damaged", table="damaged.csv"), capture_output=True, text=True, timeout=1800
     )
     found = contents(folder / "damaged")
-    lines = [line for line in outcome.stdout.splitlines() if line.startswith(("failed:", "substituted:", "cut off:"))]
+    lines = [line for line in outcome.stdout.splitlines() if line.startswith(("failed:", "substituted:", "truncated:"))]
     named = {path.stem for path in bad if any(f": {path.stem}: " in line for line in lines)}
     for line in lines:
         note(line)

@@ -20,9 +20,10 @@ from typing import Literal
 
 import numpy as np
 
-from ssrl.datasets.video import LABELS, check_id, frame_labels
+from ssrl.datasets.video import frame_labels
 from ssrl.errors import UserError
-from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, Rows, ceil_div, row_bounds
+from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, row_bounds
+from ssrl.store.layout import StoredVideo
 
 Protocol = Literal["true", "released"]
 PROTOCOLS: tuple[Protocol, ...] = ("true", "released")
@@ -30,23 +31,13 @@ PROTOCOLS: tuple[Protocol, ...] = ("true", "released")
 
 @dataclass(frozen=True, eq=False)
 class VideoScores:
-    """One test video: what the network said of its rows of features, and what the dataset says of its frames."""
+    """One video: what its store knows of it, and what the network said of its rows of features."""
 
-    id: str
-    label: int | None  # 0 normal, 1 abnormal; None: not known, so that it is scored but not evaluated
-    category: str  # the class of the event, "" where the dataset has none
-    num_frames: int
-    fps: float | None
+    record: StoredVideo
     scores: np.ndarray  # (T,) float in 0..1, one a snippet, or one a segment
     frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
-    anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop) from 0; None: no frame labels
-    rows: Rows = "snippets"
-    num_frames_known: bool = True  # False: taken as frames_per_snippet a row
 
     def __post_init__(self) -> None:
-        check_id(self.id)
-        if self.label is not None and self.label not in LABELS:
-            raise UserError(f"video {self.id!r} has the label {self.label!r}; allowed are 0 (normal) and 1 (abnormal)")
         if self.num_frames < 1 or self.frames_per_snippet < 1:
             raise UserError(
                 f"video {self.id!r} has {self.num_frames} frames, {self.frames_per_snippet} a snippet; "
@@ -55,11 +46,10 @@ class VideoScores:
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise UserError(f"video {self.id!r} has {self.fps} frames a second; give a positive number, or none")
         self._check_scores()
-        self._check_anomalies()
 
     def _check_scores(self) -> None:
         scores, expected = self.scores, self.num_snippets
-        if self.rows == "segments":
+        if self.record.rows == "segments":
             if scores.ndim != 1 or not len(scores):
                 raise UserError(f"video {self.id!r}: there must be one score a segment, not an array {scores.shape}")
         elif scores.shape != (expected,):
@@ -78,18 +68,29 @@ class VideoScores:
                 f"and {len(wrong)} in all lie outside 0..1; check the features and the checkpoint"
             )
 
-    def _check_anomalies(self) -> None:
-        for start, stop in self.anomalies or ():
-            if not 0 <= start < stop:
-                raise UserError(
-                    f"video {self.id!r}: [{start}, {stop}) is not an interval of frames; "
-                    f"an interval starts at 0 or later and holds at least one frame"
-                )
-        if self.label == 0 and self.anomalies:
-            raise UserError(
-                f"video {self.id!r} is labelled normal, but its frame labels name "
-                f"{len(self.anomalies)} anomalous intervals; correct one of the two"
-            )
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def label(self) -> int | None:
+        return self.record.video.label
+
+    @property
+    def category(self) -> str:
+        return self.record.video.category
+
+    @property
+    def anomalies(self) -> tuple[tuple[int, int], ...] | None:
+        return self.record.video.anomalies
+
+    @property
+    def num_frames(self) -> int:
+        return self.record.num_frames
+
+    @property
+    def fps(self) -> float | None:
+        return self.record.fps
 
     @property
     def num_snippets(self) -> int:
@@ -99,7 +100,7 @@ class VideoScores:
     @property
     def frame_bounds(self) -> np.ndarray:
         """(T + 1,) frame indices: score i holds for the frames [b_i, b_i+1), and b_T is num_frames."""
-        return row_bounds(self.rows, len(self.scores), self.num_frames, self.frames_per_snippet)
+        return row_bounds(self.record.rows, len(self.scores), self.num_frames, self.frames_per_snippet)
 
     @property
     def has_frame_labels(self) -> bool:
@@ -129,7 +130,7 @@ def frame_arrays(video: VideoScores, protocol: Protocol = "true") -> tuple[np.nd
         raise UserError(f"video {video.id!r} is abnormal and has no frame labels: its frames cannot be judged")
     labels = frame_labels(video.clipped_anomalies, video.num_frames)
     scores = np.repeat(video.scores.astype(np.float64), np.diff(video.frame_bounds))  # (num_frames,)
-    if protocol == "released" and video.rows == "snippets":
+    if protocol == "released" and video.record.rows == "snippets":
         padding = (0, video.num_snippets * video.frames_per_snippet - video.num_frames)
         return np.pad(scores, padding, mode="edge"), np.pad(labels, padding, mode="edge")
     return scores, labels
@@ -142,12 +143,12 @@ def check_protocol(protocol: str) -> None:
 
 def length_warnings(videos: Sequence[VideoScores]) -> tuple[str, ...]:
     """How many videos were taken to be as long as their features, in words."""
-    unknown = [video for video in videos if not video.num_frames_known]
+    unknown = [video for video in videos if not video.record.num_frames_known]
     if not unknown:
         return ()
     one = len(unknown) == 1
     lengths = "number of frames of 1 video is" if one else f"numbers of frames of {len(unknown)} videos are"
-    return (f"the {lengths} not known: {unknown[0].frames_per_snippet} a {unknown[0].rows[:-1]} were taken",)
+    return (f"the {lengths} not known: {unknown[0].frames_per_snippet} a {unknown[0].record.rows[:-1]} were taken",)
 
 
 def annotation_warnings(video: VideoScores) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.geometry import Grid
 from ssrl.model.network import SSRL
-from ssrl.store.layout import VideoRecord
+from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
 from ssrl.store.segments import segment_bounds
 
@@ -22,7 +22,7 @@ CONTEXT = 32  # snippets around the one whose score is explained
 PATH_STEPS = 16  # of integrated gradients
 
 
-def score_videos(network: SSRL, store: Store, split: Split = "test") -> Iterator[VideoScores]:
+def score_split(network: SSRL, store: Store, split: Split = "test") -> Iterator[VideoScores]:
     """Score every video of one split. A video is read whole, at all its snippets, one video at a time."""
     records = store.records(split)
     if not records:
@@ -31,20 +31,9 @@ def score_videos(network: SSRL, store: Store, split: Split = "test") -> Iterator
         yield score_video(network, store, record)
 
 
-def score_video(network: SSRL, store: Store, record: VideoRecord) -> VideoScores:
-    features = {scale: store.features(record.id, scale) for scale in network.config.scales}
-    return VideoScores(
-        id=record.id,
-        label=record.label,
-        category=record.category,
-        num_frames=record.num_frames,
-        fps=record.fps,
-        scores=snippet_scores(network, features),
-        frames_per_snippet=store.config.geometry.frames_per_snippet,
-        anomalies=record.anomalies,
-        rows=record.rows,
-        num_frames_known=record.num_frames_known,
-    )
+def score_video(network: SSRL, store: Store, record: StoredVideo) -> VideoScores:
+    features = store.all_features(record.id, network.config.scales)
+    return VideoScores(record, snippet_scores(network, features), store.config.geometry.frames_per_snippet)
 
 
 @torch.inference_mode()
@@ -127,7 +116,7 @@ def top_snippets(scores: np.ndarray, count: int, apart: int = 4) -> list[int]:
 
 def frame_auc(store: Store) -> Callable[[SSRL], float | None] | None:
     """A function that measures a network on the test videos, or None where frame labels are missing."""
-    records = store.records("test")
-    if not records or any(record.anomalies is None for record in records) or not any(r.anomalies for r in records):
+    anomalies = [record.video.anomalies for record in store.records("test")]
+    if None in anomalies or not any(anomalies):
         return None
-    return lambda network: evaluate(list(score_videos(network, store))).auc
+    return lambda network: evaluate(list(score_split(network, store))).auc

@@ -14,34 +14,34 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from ssrl.datasets.video import Video
+from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
 from ssrl.extract.decoding import NUM_SLOTS, TIME_LIMIT_SECONDS, Decoded, Decoder, DecoderLost, Request
-from ssrl.extract.encoders import Encoder
 from ssrl.extract.readers import AUTO
 from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
-from ssrl.geometry import Geometry
-from ssrl.store.layout import StoreConfig, TrainSampling, VideoRecord
+from ssrl.files import size_on_disk
+from ssrl.store.layout import StoredVideo
 from ssrl.store.writer import StoreWriter, VideoWriter
 
 Runtimes = Callable[[tuple[int, ...]], Runtime]  # of these scales; the same runtime for the same scales
 Features = dict[int, np.ndarray]  # scale → (n, N_r, D)
 
 
-class Watcher(Protocol):
-    """What is told while an extraction goes on."""
+class ExtractionWatcher:
+    """What is told while an extraction goes on. Does nothing: override what is of interest."""
+
+    def run_begins(self, found: Dataset, runtime: str, num_videos: int) -> None: ...
 
     def video_kept(self, video_id: str) -> None: ...
 
     def snippet_done(self, video_id: str, num_snippets: int) -> None: ...
 
-    def video_done(self, record: VideoRecord, seconds: float) -> None: ...
+    def video_done(self, record: StoredVideo, seconds: float) -> None: ...
 
     def video_failed(self, video_id: str, reason: str) -> None: ...
 
@@ -64,45 +64,18 @@ class Summary:
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # id → reason
     substituted: dict[str, int] = field(default_factory=dict)  # id → frames that did not decode
-    cut_off: dict[str, int] = field(default_factory=dict)  # id → frames that the file declares, and that did not come
+    truncated: dict[str, int] = field(default_factory=dict)  # id → frames that the file declares, and that did not come
     num_snippets: int = 0
     num_frames: int = 0
     num_reused: int = 0  # patch cubes that took an earlier feature
     seconds: float = 0.0
 
 
-def store_config(
-    dataset: str,
-    encoder: Encoder,
-    precision: str,
-    geometry: Geometry,
-    scales: tuple[int, ...],
-    dtype: str = "float16",
-    train_sampling: TrainSampling = "dense",
-    reuse_static: bool = False,
-) -> StoreConfig:
-    """What the features of an extraction have in common."""
-    return StoreConfig(
-        dataset=dataset,
-        encoder=encoder.name,
-        weights=encoder.weights.name,
-        weights_sha256=encoder.weights.sha256,
-        feature_dim=encoder.feature_dim,
-        geometry=geometry,
-        scales=scales,
-        normalisation=encoder.normalisation,
-        precision=precision,
-        dtype=dtype,
-        train_sampling=train_sampling,
-        reuse_static=reuse_static,
-    )
-
-
-def extract(
+def extract_videos(
     videos: Iterable[Video],
     writer: StoreWriter,
     runtimes: Runtimes,
-    watcher: Watcher,
+    watcher: ExtractionWatcher,
     decoding: Decoding = Decoding(),
 ) -> Summary:
     """Encode every video of `videos` at the scales that the store lacks. They are drawn from the iterator one by one,
@@ -159,7 +132,7 @@ class _Job:
         self.file.append(features)
         self.num_rows += 1
 
-    def finish(self, decoded: Decoded) -> VideoRecord:
+    def finish(self, decoded: Decoded) -> StoredVideo:
         """The video's file gets its name."""
         reused = 0 if self.reuse is None else self.reuse.num_reused
         record = _record(self.video, decoded, reused)
@@ -177,7 +150,12 @@ class _Run:
     """Jobs side by side, and the loop that feeds the runtime from them."""
 
     def __init__(
-        self, videos: Iterator[Video], writer: StoreWriter, runtimes: Runtimes, watcher: Watcher, decoding: Decoding
+        self,
+        videos: Iterator[Video],
+        writer: StoreWriter,
+        runtimes: Runtimes,
+        watcher: ExtractionWatcher,
+        decoding: Decoding,
     ) -> None:
         self.videos = videos
         self.writer = writer
@@ -303,7 +281,7 @@ class _Run:
         if record.substituted_frames:
             self.summary.substituted[record.id] = record.substituted_frames
         if record.missing_frames:
-            self.summary.cut_off[record.id] = record.missing_frames
+            self.summary.truncated[record.id] = record.missing_frames
         self.watcher.video_done(record, time.monotonic() - job.began)
 
     def _drop(self, job: _Job, error: Exception) -> None:
@@ -325,26 +303,20 @@ def _is_hung(job: _Job) -> bool:
     return job.decoder.seconds_left <= 0
 
 
-def _record(video: Video, decoded: Decoded, reused_cubes: int) -> VideoRecord:
+def _record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
     """What the store keeps of a video. Raises a UserError where its annotations do not fit what was decoded."""
     if video.num_frames is not None and video.num_frames != decoded.num_frames:
         raise UserError(
             f"{video.path} has {decoded.num_frames} frames, but its annotations are for {video.num_frames}; "
             f"correct the annotations, or replace the damaged video"
         )
-    checked = replace(video, num_frames=decoded.num_frames)  # refuses anomalies beyond the last frame
-    return VideoRecord(
-        id=checked.id,
-        num_frames=decoded.num_frames,
-        label=checked.label,
-        split=checked.split,
-        category=checked.category,
-        fps=decoded.fps,
-        source=str(checked.path),
-        source_bytes=source_bytes(checked.path),
+    return StoredVideo(
+        replace(video, num_frames=decoded.num_frames),  # refuses anomalies beyond the last frame
+        decoded.num_frames,
+        decoded.fps,
+        source_bytes=size_on_disk(video.path),
         substituted_frames=decoded.substituted_frames,
         missing_frames=decoded.missing_frames,
-        anomalies=checked.anomalies,
         rows=decoded.rows,
         reused_cubes=reused_cubes,
     )
@@ -357,12 +329,3 @@ def _is_disk_full(error: Exception) -> bool:
         causes.append(cause)
     full = (errno.ENOSPC, errno.EDQUOT)
     return any(isinstance(e, OSError) and (e.errno in full or "No space left" in str(e)) for e in causes)
-
-
-def source_bytes(path: Path) -> int:
-    """The size of a video file, or of the files of a folder of frames; 0 where nothing is there."""
-    try:
-        files = path.iterdir() if path.is_dir() else [path]
-        return sum(file.stat().st_size for file in files)
-    except OSError:
-        return 0

@@ -12,10 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ssrl.datasets.video import Video
 from ssrl.errors import UserError
-from ssrl.extract.pipeline import source_bytes
+from ssrl.files import size_on_disk
+
+if TYPE_CHECKING:
+    from ssrl.datasets.video import Video
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Shard:
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
             raise UserError(f"there is no shard {self.index} of {self.count}; shards are 1/N to N/N")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -44,10 +50,10 @@ class Shard:
 
 def longest_first(videos: Iterable[Video]) -> list[Video]:
     """By the bytes on disk; in the same order on every machine that sees the same files."""
-    return sorted(videos, key=lambda video: (-source_bytes(video.path), video.id))
+    return sorted(videos, key=lambda video: (-size_on_disk(video.path), video.id))
 
 
-def handed_out(videos: Iterable[Video], next_number: Callable[[], int]) -> Iterator[Video]:
+def hand_out(videos: Iterable[Video], next_number: Callable[[], int]) -> Iterator[Video]:
     """The videos whose turn it is, longest first; `next_number` counts from 0 over all that share them."""
     ordered = longest_first(videos)
     while (number := next_number()) < len(ordered):

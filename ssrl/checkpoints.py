@@ -8,29 +8,57 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssrl.config import StoreConfig, TrainConfig
 from ssrl.errors import UserError
 from ssrl.files import replacing
-from ssrl.model.network import SSRL, ModelConfig
+from ssrl.model.config import ModelConfig
+from ssrl.model.network import SSRL
+from ssrl.plain import from_plain, to_plain
 
-FORMAT = "ssrl-checkpoint-1"
+FORMAT, FIRST_FORMAT = "ssrl-checkpoint-2", "ssrl-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """The features that a network was trained on."""
+
+    path: str  # of the store, where it was at that time
+    config: StoreConfig
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How one stage of training ended. Test AUCs choose nothing unless `selection` is "test"."""
+
+    stage: int
+    scales: tuple[int, ...]
+    selection: str
+    selected_step: int
+    selection_value: float | None
+    last_step: int
+    selected_test_auc: float | None  # frame-level; None where the store has no frame labels
+    last_test_auc: float | None
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One network, where its features came from, and how it did."""
+    """One network, where its features came from, and how it was trained."""
 
     model: ModelConfig
     weights: Mapping[str, Tensor]
-    store: Mapping[str, Any] = field(default_factory=dict)  # path, fingerprint and configuration of the store
-    training: Mapping[str, Any] = field(default_factory=dict)  # the training configuration, stage and step
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # what was measured while training
+    features: FeatureSource | None = None  # None: not known, as of imported weights
+    training: TrainConfig | None = None
+    stages: tuple[StageResult, ...] = ()  # up to the one that this is the result of
+    imported_from: str = ""  # the file of another program that the weights are from
 
     def network(self, device: str | torch.device = "cpu") -> SSRL:
         """The network in evaluation mode."""
@@ -40,30 +68,23 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    save_tensors(
-        path,
-        {
-            "format": FORMAT,
-            "model": checkpoint.model.to_json(),
-            "weights": {name: value.detach().cpu() for name, value in checkpoint.weights.items()},
-            "store": dict(checkpoint.store),
-            "training": dict(checkpoint.training),
-            "metrics": dict(checkpoint.metrics),
-        },
-    )
+    weights = {name: value.detach().cpu() for name, value in checkpoint.weights.items()}
+    save_tensors(path, {"format": FORMAT, **to_plain(replace(checkpoint, weights=weights))})
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     """Read a checkpoint. Raises a UserError for anything else than a whole one of ours."""
+    path = Path(path)
     value = load_tensors(path)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    found = value.get("format") if isinstance(value, Mapping) else None
+    if found == FIRST_FORMAT:
+        value = _from_first_format(value)
+    elif found != FORMAT:
         raise UserError(
             f"{path} is not a checkpoint of this program (format {FORMAT}); "
             f"a state dict of the authors' release is made into one by ssrl-import checkpoint"
         )
-    checkpoint = Checkpoint(
-        ModelConfig.from_json(value["model"]), value["weights"], value["store"], value["training"], value["metrics"]
-    )
+    checkpoint = from_plain(Checkpoint, {name: item for name, item in value.items() if name != "format"}, path)
     try:
         checkpoint.network()
     except RuntimeError as error:
@@ -91,3 +112,18 @@ def load_tensors(path: Path) -> Any:
     except Exception as error:  # the unpickler fails on arbitrary bytes in arbitrary ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is damaged, or not a checkpoint ({reason}); restore it or train again") from error
+
+
+def _from_first_format(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a checkpoint that an earlier version wrote, named and nested as they are now."""
+    store, training, metrics = (dict(value.get(name) or {}) for name in ("store", "training", "metrics"))
+    stages = metrics.get("stages", [])
+    imported = next((stage["selection"] for stage in stages if set(stage) == {"selection"}), "")
+    trained = {name: setting for name, setting in training.items() if name not in ("stage", "step")}
+    return {
+        **{name: value.get(name) for name in ("model", "weights")},
+        "features": {"path": store["path"], "config": store["config"]} if "config" in store else None,
+        "training": trained if "scales" in trained else None,
+        "stages": [] if imported else stages,
+        "imported_from": imported.removeprefix("imported from "),
+    }

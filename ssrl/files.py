@@ -47,6 +47,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def size_on_disk(path: Path) -> int:
+    """Bytes of a file, or of the files in a folder; 0 where nothing is there."""
+    try:
+        files = path.iterdir() if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files)
+    except OSError:
+        return 0
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -20,11 +20,12 @@ segments      0      |     1      |     2                 segment i: frames floo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from ssrl.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PAPER_SIZE = (480, 840)
 PAPER_WINDOWS = ((480, 840), (240, 280), (160, 168), (120, 120))
@@ -125,25 +126,14 @@ class Geometry:
         start = snippet_index * self.frames_per_snippet
         return start, min(start + self.frames_per_snippet, num_frames)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "height": self.height,
-            "width": self.width,
-            "frames_per_snippet": self.frames_per_snippet,
-            "windows": [list(window) for window in self.windows],
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Geometry:
-        windows = tuple((int(h), int(w)) for h, w in value["windows"])
-        return cls(int(value["height"]), int(value["width"]), int(value["frames_per_snippet"]), windows)
-
 
 def row_bounds(rows: Rows, num_rows: int, num_frames: int, frames_per_snippet: int) -> np.ndarray:
     """(num_rows + 1,) int64: row i of a video's features covers its frames [b_i, b_i+1), which are all its frames.
 
     Of fewer frames than segments, some segments cover none.
     """
+    import numpy as np
+
     if rows == "segments":
         return np.arange(num_rows + 1, dtype=np.int64) * num_frames // num_rows
     return np.minimum(np.arange(num_rows + 1, dtype=np.int64) * frames_per_snippet, num_frames)

@@ -20,17 +20,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from ssrl.config import Dtype, StoreConfig
 from ssrl.datasets import MANIFEST
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
 from ssrl.geometry import ROWS, Geometry, Rows
-from ssrl.store.layout import ARRAY_SUFFIX, StoreConfig, VideoRecord
+from ssrl.store.layout import ARRAY_SUFFIX, StoredVideo
 from ssrl.store.writer import StoreWriter
 
 Layout = Literal["released", "rtfm", "npy"]
@@ -63,7 +64,7 @@ class ImportConfig:
     dataset: str
     layout: Layout
     rows: Rows = "snippets"
-    dtype: str = "float32"  # what released numbers were computed in
+    dtype: Dtype = "float32"  # what released numbers were computed in
     encoder: str = "imported"
 
     def __post_init__(self) -> None:
@@ -278,7 +279,7 @@ def _import_or_report(video: Video, finder: Finder, writer: StoreWriter, first: 
     summary.num_rows += len(arrays[1])
     if not record.num_frames_known:
         summary.guessed.append(video.id)
-    if record.anomalies is None and video.anomalies is not None:
+    if record.video.anomalies is None and video.anomalies is not None:
         summary.unplaced.append(video.id)
 
 
@@ -303,7 +304,7 @@ def _check_shapes(
             )
 
 
-def _record(video: Video, files: tuple[SourceFile, ...], num_rows: int, rows: Rows, geometry: Geometry) -> VideoRecord:
+def _record(video: Video, files: tuple[SourceFile, ...], num_rows: int, rows: Rows, geometry: Geometry) -> StoredVideo:
     """What the store keeps of a video. Raises a UserError where its snippets do not fit its number of frames."""
     num_frames, anomalies = video.num_frames, video.anomalies
     if num_frames is None:
@@ -316,21 +317,16 @@ def _record(video: Video, files: tuple[SourceFile, ...], num_rows: int, rows: Ro
             f"{geometry.num_snippets(num_frames)} snippets of {geometry.frames_per_snippet}; correct the number of "
             f"frames, or give --rows segments if the rows are spread evenly over the video"
         )
-    return VideoRecord(
-        id=video.id,
-        num_frames=num_frames,
-        label=video.label,
-        split=video.split,
-        category=video.category,
-        source=str(files[0].path),
+    return StoredVideo(
+        replace(video, path=files[0].path, num_frames=None, anomalies=anomalies),
+        num_frames,
         source_bytes=sum(file.path.stat().st_size for file in files),
-        anomalies=anomalies,
         rows=rows,
         num_frames_known=video.num_frames is not None,
     )
 
 
-def _write(writer: StoreWriter, record: VideoRecord, arrays: dict[int, np.ndarray]) -> None:
+def _write(writer: StoreWriter, record: StoredVideo, arrays: dict[int, np.ndarray]) -> None:
     with writer.video(record.id) as file:
         for start in range(0, len(arrays[1]), BLOCK_ROWS):
             file.append({scale: array[start : start + BLOCK_ROWS] for scale, array in arrays.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 
 import h5py
@@ -11,15 +12,27 @@ import numpy as np
 
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
-from ssrl.store.layout import VIDEO_FOLDER, VIDEO_SUFFIX, VideoRecord, read_config, scale_name, video_path
+from ssrl.store.layout import (
+    VIDEO_FOLDER,
+    VIDEO_SUFFIX,
+    StoredVideo,
+    from_attributes,
+    read_config,
+    scale_name,
+    video_path,
+)
+
+FILE_ATTRIBUTES = ("complete", "configuration")  # of a video's file, beside what describes the video
+FileIdentity = tuple[int, int, int]
 
 
 class Store:
     """A feature store opened for reading. No file stays open between calls, so it may cross into workers."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.config = read_config(root)
+    def __init__(self, root: str | PathLike[str]) -> None:
+        self.root = Path(root)
+        self.config = read_config(self.root)
+        self._records: dict[str, tuple[FileIdentity | None, StoredVideo]] = {}
 
     def ids(self) -> list[str]:
         """The ids of all finished videos, sorted."""
@@ -27,31 +40,20 @@ class Store:
         files = folder.rglob(f"*{VIDEO_SUFFIX}")
         return sorted(str(path.relative_to(folder))[: -len(VIDEO_SUFFIX)] for path in files)
 
-    def records(self, split: Split | None = None) -> list[VideoRecord]:
+    def records(self, split: Split | None = None) -> list[StoredVideo]:
         """What is known of each video, of one split or of both, sorted by id."""
         records = [self.record(video_id) for video_id in self.ids()]
-        return [record for record in records if split in (None, record.split)]
+        return [record for record in records if split in (None, record.video.split)]
 
-    def record(self, video_id: str) -> VideoRecord:
-        with self._file(video_id) as file:
-            attributes = dict(file.attrs)
-        anomalies = attributes.get("anomalies")
-        return VideoRecord(
-            id=str(attributes["id"]),
-            num_frames=int(attributes["num_frames"]),
-            label=int(attributes["label"]) if "label" in attributes else None,
-            split=attributes["split"],
-            category=str(attributes["category"]),
-            fps=float(attributes["fps"]) if "fps" in attributes else None,
-            source=str(attributes["source"]),
-            source_bytes=int(attributes["source_bytes"]),
-            substituted_frames=int(attributes["substituted_frames"]),
-            missing_frames=int(attributes["missing_frames"]),
-            anomalies=None if anomalies is None else tuple((int(start), int(stop)) for start, stop in anomalies),
-            rows=attributes["rows"],
-            reused_cubes=int(attributes["reused_cubes"]),
-            num_frames_known=bool(attributes["num_frames_known"]),
-        )
+    def record(self, video_id: str) -> StoredVideo:
+        """What is known of a video. It is read once, as long as the video's file is not replaced."""
+        path = video_path(self.root, video_id)
+        identity = _identity(path)
+        if identity is None or self._records.get(video_id, (None,))[0] != identity:
+            with self._file(video_id) as file:
+                attributes = {name: value for name, value in file.attrs.items() if name not in FILE_ATTRIBUTES}
+            self._records[video_id] = identity, from_attributes(attributes, path)
+        return self._records[video_id][1]
 
     def num_rows(self, video_id: str) -> int:
         """How many rows each scale of a video has: its snippets, or its segments."""
@@ -60,13 +62,20 @@ class Store:
 
     def features(self, video_id: str, scale: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Snippets [start, stop) of one scale: (n, N_r, D) in the store's dtype. Checksums are verified."""
+        return self.all_features(video_id, (scale,), start, stop)[scale]
+
+    def all_features(
+        self, video_id: str, scales: Sequence[int], start: int = 0, stop: int | None = None
+    ) -> dict[int, np.ndarray]:
+        """Snippets [start, stop) of several scales, each as `features` gives it; the file is opened once."""
         with self._file(video_id) as file:
-            if scale_name(scale) not in file:
+            missing = [scale for scale in scales if scale_name(scale) not in file]
+            if missing:
                 raise UserError(
-                    f"{video_id} has no features of scale {scale} yet: the run that adds it to {self.root} has not "
-                    f"come to it; give its command again"
+                    f"{video_id} has no features of scale {missing[0]} yet: the run that adds it to {self.root} has "
+                    f"not come to it; give its command again"
                 )
-            return file[scale_name(scale)][start:stop]
+            return {scale: file[scale_name(scale)][start:stop] for scale in scales}
 
     def check_scales(self, scales: Sequence[int]) -> None:
         missing = [scale for scale in scales if scale not in self.config.scales]
@@ -97,6 +106,15 @@ class Store:
                 f"{path} was made with another configuration ({fingerprint}) than its store "
                 f"({self.config.fingerprint}); delete it and extract again"
             )
+
+
+def _identity(path: Path) -> FileIdentity | None:
+    """Changes whenever a file is replaced; None where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def find_store(parent: Path) -> Path:

@@ -7,29 +7,26 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from ssrl.config import StoreConfig
 from ssrl.errors import UserError
 from ssrl.files import TEMPORARY_MARK, replacing, write_json
+from ssrl.plain import differences, to_plain
 from ssrl.store.layout import (
     CONFIG_FILE,
     VIDEO_FOLDER,
     VIDEO_SUFFIX,
-    StoreConfig,
-    VideoRecord,
+    StoredVideo,
     read_config,
     scale_name,
+    to_attributes,
     video_path,
 )
 
-ALWAYS_KNOWN = (  # the attributes that every record has
-    *("id", "num_frames", "split", "category", "source", "source_bytes", "substituted_frames"),
-    *("missing_frames", "rows", "reused_cubes", "num_frames_known"),
-)
 RESERVE_BYTES = 16 << 20  # left free on the disk, for HDF5 cannot close a file that it cannot write to
 
 
@@ -44,11 +41,11 @@ class StoreWriter:
         self.root = root
         there = read_config(root) if (root / CONFIG_FILE).exists() else None
         if there is not None:
-            config = replace(config, scales=tuple(sorted({*there.scales, *config.scales})))
-            refuse_other(root, replace(there, scales=config.scales), config)
+            config = config.with_scales(tuple(sorted({*there.scales, *config.scales})))
+            refuse_other(root, there.with_scales(config.scales), config)
         self.config = config
         if there != config:
-            write_json(root / CONFIG_FILE, config.to_json())
+            write_json(root / CONFIG_FILE, to_plain(config))
         (root / VIDEO_FOLDER).mkdir(exist_ok=True)
 
     def has(self, video_id: str) -> bool:
@@ -143,22 +140,17 @@ class VideoWriter:
         if shutil.disk_usage(folder).free < num_bytes + RESERVE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
-    def finish(self, record: VideoRecord) -> None:
+    def finish(self, record: StoredVideo) -> None:
         """Write the attributes, `complete` last. All scales must have as many rows, snippets as the frames make."""
         self._check_rows(record)
         attributes = self._file.attrs
-        for name in ALWAYS_KNOWN:
-            attributes[name] = getattr(record, name)
-        for name in ("label", "fps"):
-            if getattr(record, name) is not None:
-                attributes[name] = getattr(record, name)
-        if record.anomalies is not None:
-            attributes["anomalies"] = np.asarray(record.anomalies, dtype=np.int64).reshape(-1, 2)
+        for name, value in to_attributes(record).items():
+            attributes[name] = value
         attributes["configuration"] = self.config.fingerprint
         attributes["complete"] = True
         self.finished = True
 
-    def _check_rows(self, record: VideoRecord) -> None:
+    def _check_rows(self, record: StoredVideo) -> None:
         written = {name: len(dataset) for name, dataset in self._file.items()}
         count = next(iter(written.values()))
         if count == 0 or set(written.values()) != {count}:
@@ -170,7 +162,7 @@ class VideoWriter:
 
 def refuse_other(root: Path, there: StoreConfig, wanted: StoreConfig) -> None:
     """Raise a UserError where `wanted` is not the configuration that the store at `root` was made with."""
-    different = wanted.differences(there)
+    different = differences(wanted, there)
     if different:
         raise UserError(
             f"{root} holds features of another configuration, and features of two never mix "

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ssrl.config import StoreConfig
 from ssrl.geometry import Geometry
-from ssrl.store.layout import StoreConfig, VideoRecord
+from ssrl.store.layout import VideoRecord
 from ssrl.store.reader import Store
 from ssrl.store.writer import StoreWriter
 
@@ -24,7 +25,7 @@ def write_store(root: Path, videos: int = 16, config: StoreConfig = CONFIG, seed
     writer = StoreWriter(root, config)
     for index in range(videos):
         record = planted_record(index)
-        start, stop = record.anomalies[0] if record.anomalies else (0, 0)
+        start, stop = record.video.anomalies[0] if record.video.anomalies else (0, 0)
         with writer.video(record.id) as file:
             features = planted_features(generator, record.num_frames, start // 16, stop // 16, config)
             file.append(features)

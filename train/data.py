@@ -46,8 +46,8 @@ class Bags:
 
 def training_bags(store: Store, view: SegmentView, held_out_fraction: float, seed: int) -> Bags:
     """Split the training videos of `store` into bags; a fraction of each kind is held out, chosen by `seed`."""
-    records = {record.id: record for record in store.records("train")}
-    rows = {label: [i for i, name in enumerate(view.ids) if _label(records, name) == label] for label in (0, 1)}
+    labels = {record.id: record.video.label for record in store.records("train")}
+    rows = {label: [i for i, name in enumerate(view.ids) if labels.get(name) == label] for label in (0, 1)}
     generator = np.random.default_rng([seed, 1])
     kept: dict[int, np.ndarray] = {}
     held: dict[int, np.ndarray] = {}
@@ -64,10 +64,6 @@ def training_bags(store: Store, view: SegmentView, held_out_fraction: float, see
         held_out=np.concatenate([held[0], held[1]]),
         held_out_labels=np.concatenate([np.zeros(len(held[0]), int), np.ones(len(held[1]), int)]),
     )
-
-
-def _label(records: dict, video_id: str) -> int | None:
-    return records[video_id].label if video_id in records else None
 
 
 class Features:

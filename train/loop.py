@@ -12,8 +12,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from ssrl.config import TrainConfig
 from ssrl.model.network import SSRL, Output
-from ssrl.train.config import TrainConfig
 from ssrl.train.data import Bags, Features, draw
 from ssrl.train.losses import Losses, ssrl_losses
 

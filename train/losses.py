@@ -7,30 +7,15 @@ The same index i of the abnormal and of the normal half makes the pair of eq. 8.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssrl.config import LossConfig
 from ssrl.model.network import Output
 
 SCORE_FLOOR = 1e-6  # keeps the logarithms of eq. 9 finite
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights and forms of the loss. The defaults are the paper's."""
-
-    margin: float = 100.0  # ε of eq. 8
-    num_selected: int | None = 3  # k of eq. 7; None: T // 10
-    magnitude_weight: float = 1e-4  # λ_fm
-    sparsity_weight: float = 8e-3  # λ_1
-    smoothness_weight: float = 8e-4  # λ_2
-    classification: Literal["snippets", "mean score"] = "snippets"  # eq. 9, or BCE on the selected snippets' mean
-    magnitude: Literal["hinge", "distance"] = "hinge"  # eq. 8, or the release's squared distances
-    regularisers: Literal["per video", "flat batch"] = "per video"  # eq. 10, or over all scores of a batch as one
-    selection_dropout: float = 0.0  # the release hides magnitudes from the selection with probability 0.7
 
 
 @dataclass(frozen=True)

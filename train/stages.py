@@ -12,18 +12,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from ssrl.checkpoints import Checkpoint, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from ssrl.checkpoints import (
+    Checkpoint,
+    FeatureSource,
+    StageResult,
+    load_checkpoint,
+    load_tensors,
+    save_checkpoint,
+    save_tensors,
+)
+from ssrl.config import TrainConfig
 from ssrl.errors import UserError
-from ssrl.model.network import SSRL, ModelConfig
+from ssrl.model.config import ModelConfig
+from ssrl.model.network import SSRL
+from ssrl.plain import differences, from_plain, to_plain
 from ssrl.store.reader import Store
 from ssrl.store.segments import segment_view
-from ssrl.train.config import TrainConfig
 from ssrl.train.data import Bags, statistics, training_bags
 from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, video_auc
 from ssrl.train.losses import Losses
@@ -31,36 +41,14 @@ from ssrl.train.losses import Losses
 BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
 
 
-class Watcher(Protocol):
-    """What is told while a run goes on."""
+class TrainingWatcher:
+    """What is told while a run goes on. Does nothing: override what is of interest."""
 
     def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None: ...
 
     def step_done(self, step: int, losses: Losses) -> None: ...
 
     def stage_ends(self, result: StageResult) -> None: ...
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """How one stage ended. Test AUCs are for the reader; they choose nothing unless `selection` is "test"."""
-
-    stage: int
-    scales: tuple[int, ...]
-    selection: str
-    selected_step: int
-    selection_value: float | None
-    last_step: int
-    selected_test_auc: float | None  # frame-level; None where the store has no frame labels
-    last_test_auc: float | None
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> StageResult:
-        return cls(**{**value, "scales": tuple(value["scales"])})
 
 
 @dataclass(frozen=True)
@@ -76,6 +64,18 @@ class Run:
 
 
 @dataclass(frozen=True)
+class SavedRun:
+    """How far a run has come, and what it was started with."""
+
+    config: TrainConfig
+    model: ModelConfig
+    store: str  # the fingerprint of its features
+    stage: int
+    done: tuple[StageResult, ...]
+    state: StageState
+
+
+@dataclass(frozen=True)
 class Trainer:
     """Everything a run needs. `test_auc` measures a network on the test videos, or is None."""
 
@@ -86,7 +86,7 @@ class Trainer:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     test_auc: Measure | None = None
 
-    def run(self, watcher: Watcher, resume: bool = False) -> Run:
+    def run(self, watcher: TrainingWatcher, resume: bool = False) -> Run:
         """Train all stages; with `resume`, go on where the run in `folder` stopped."""
         done, state = self._earlier(resume)
         self.store.check_scales(self.config.scales)
@@ -120,7 +120,13 @@ class Trainer:
         return network
 
     def _stage(
-        self, stage: int, network: SSRL, bags: Bags, done: list[StageResult], state: StageState, watcher: Watcher
+        self,
+        stage: int,
+        network: SSRL,
+        bags: Bags,
+        done: list[StageResult],
+        state: StageState,
+        watcher: TrainingWatcher,
     ) -> StageResult:
         trainer = StageTrainer(network, bags, self.config, stage, self.device)
         watcher.stage_begins(stage, network.config.scales, state.step, self.config.steps)
@@ -170,36 +176,22 @@ class Trainer:
         self, model: ModelConfig, result: StageResult, done: list[StageResult], state: StageState
     ) -> None:
         results = [*done, result]
-        for name, weights, step in (
-            (LAST, state.result, state.step),
-            (BEST, state.best_weights, state.best_step),
-            (self._stage_file(result.stage).name, state.best_weights, state.best_step),
+        for name, weights in (
+            (LAST, state.result),
+            (BEST, state.best_weights),
+            (self._stage_file(result.stage).name, state.best_weights),
         ):
-            save_checkpoint(self.folder / name, self._checkpoint(model, weights, step, results))
+            save_checkpoint(self.folder / name, self._checkpoint(model, weights, results))
         self._save_state(result.stage + 1, results, StageState())
-        self._log(result.to_json())
+        self._log(to_plain(result))
 
-    def _checkpoint(self, model: ModelConfig, weights: Weights, step: int, results: list[StageResult]) -> Checkpoint:
-        store = {
-            "path": str(self.store.root.resolve()),
-            "fingerprint": self.store.config.fingerprint,
-            "config": self.store.config.to_json(),
-        }
-        training = {**self.config.to_json(), "stage": results[-1].stage, "step": step}
-        return Checkpoint(model, weights, store, training, {"stages": [result.to_json() for result in results]})
+    def _checkpoint(self, model: ModelConfig, weights: Weights, results: list[StageResult]) -> Checkpoint:
+        features = FeatureSource(str(self.store.root.resolve()), self.store.config)
+        return Checkpoint(model, weights, features, self.config, tuple(results))
 
     def _save_state(self, stage: int, done: list[StageResult], state: StageState) -> None:
-        save_tensors(
-            self.folder / STATE,
-            {
-                "config": self.config.to_json(),
-                "model": self.model.to_json(),
-                "store": self.store.config.fingerprint,
-                "stage": stage,
-                "done": [result.to_json() for result in done],
-                "state": vars(state),
-            },
-        )
+        saved = SavedRun(self.config, self.model, self.store.config.fingerprint, stage, tuple(done), state)
+        save_tensors(self.folder / STATE, to_plain(saved))
 
     def _earlier(self, resume: bool) -> tuple[list[StageResult], StageState]:
         """The finished stages of the run in `folder`, and the state within the next one."""
@@ -209,19 +201,16 @@ class Trainer:
             return [], StageState()
         if not resume:
             raise UserError(f"{self.folder} holds a run already; go on with --resume, or name another with --out")
-        saved = load_tensors(path)
-        wanted = {
-            "config": self.config.to_json(),
-            "model": self.model.to_json(),
-            "store": self.store.config.fingerprint,
-        }
-        different = _differences(wanted, saved)
+        saved = from_plain(SavedRun, load_tensors(path), path)
+        wanted = {"config": self.config, "model": self.model, "store": self.store.config.fingerprint}
+        found = {"config": saved.config, "model": saved.model, "store": saved.store}
+        different = differences(wanted, found)
         if different:
             raise UserError(
                 f"the run in {self.folder} was started otherwise (wanted, not there): {'; '.join(different)}. "
                 f"Resume with its settings, or name another folder with --out"
             )
-        return [StageResult.from_json(value) for value in saved["done"]], StageState(**saved["state"])
+        return list(saved.done), saved.state
 
     def _stage_file(self, stage: int) -> Path:
         return self.folder / f"stage-{stage}.pt"
@@ -240,15 +229,3 @@ def warm_start(network: SSRL, weights: Weights) -> list[str]:
     if outcome.unexpected_keys:
         raise UserError(f"the stage before has weights that this one has no place for: {outcome.unexpected_keys}")
     return outcome.missing_keys
-
-
-def _differences(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Names and values that differ between two nested configurations."""
-    found = []
-    for name, value in wanted.items():
-        other = there.get(name)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            found += [f"{name}.{inner}" for inner in _differences(value, other)]
-        elif value != other:
-            found.append(f"{name}: {value}, not {other}")
-    return found

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from ssrl.config import StoreConfig
 from ssrl.errors import UserError
 from ssrl.extract.encoders.weights import Weights, file_weights, refusing_damage
 
@@ -32,6 +34,18 @@ class Encoder:
     weights: Weights
     bfloat16: bool = True  # whether "auto" may take it; a small network is fast enough to be the same on all machines
     on_cpu: Callable[[], nn.Module] | None = None  # the same function, arranged for CPUs
+
+    def describe_features(self, dataset: str, **settings: Any) -> StoreConfig:
+        """What a store of this encoder's features of `dataset` has in common."""
+        return StoreConfig(
+            dataset,
+            self.name,
+            self.weights.name,
+            self.weights.sha256,
+            self.feature_dim,
+            normalisation=self.normalisation,
+            **settings,
+        )
 
     def copy_for_cpu(self) -> nn.Module:
         return self.on_cpu() if self.on_cpu else copy.deepcopy(self.network)

@@ -10,10 +10,9 @@ torch            the same, without torch.compile
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +21,6 @@ import torch
 
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
-from ssrl.extract.flops import snippet_flops
 from ssrl.extract.runtimes.torch_runtime import TorchRuntime
 from ssrl.geometry import Geometry, Grid
 from ssrl.hardware import choose_device
@@ -65,17 +63,15 @@ class RuntimeSettings:
 
         return OpenVinoRuntime(self.encoder, grids, self.precision)
 
-    def flops(self, geometry: Geometry, scales: Iterable[int]) -> int:
-        """What this runtime computes for one snippet."""
-        network = copy.deepcopy(self.encoder.network) if self.name != "openvino" else self.encoder.copy_for_cpu()
-        return snippet_flops(self.encoder.prepare, network, geometry, scales)
+    def __str__(self) -> str:
+        return f"{self.encoder.name} by {self.name} on {self.device} in {self.precision}"
 
     def runtimes(self, geometry: Geometry) -> Callable[[tuple[int, ...]], Runtime]:
         """A runtime for any set of scales; each is made once."""
         return functools.cache(lambda scales: self.load([geometry.grid(scale) for scale in scales]))
 
 
-def runtime_settings(
+def choose_runtime(
     encoder: Encoder, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO, local_rank: int = 0
 ) -> RuntimeSettings:
     """The runtime asked for, or the fastest that is there. Raises a UserError for what is unknown or not there.
@@ -101,10 +97,6 @@ def runtime_settings(
     from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
 
     return RuntimeSettings(encoder, runtime, chosen, _precision(precision, encoder, has_bfloat16()))
-
-
-def describe(settings: RuntimeSettings) -> str:
-    return f"{settings.encoder.name} by {settings.name} on {settings.device} in {settings.precision}"
 
 
 def _precision(name: str, encoder: Encoder, fast_bfloat16: bool) -> str:

@@ -7,6 +7,7 @@ becomes a kernel or two. It takes a minute or two the first time; what was compi
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ssrl.console import warn
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
 from ssrl.extract.encoders.weights import cache_folder
 from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
 from ssrl.geometry import Grid
 
+logger = logging.getLogger(__name__)
 CUDA_BATCH = 8  # snippets of 480x840; halved whenever the GPU's memory does not hold them
 
 
@@ -72,7 +73,7 @@ class TorchRuntime:
             ) from error
         self.batch = half
         torch.cuda.empty_cache()
-        warn(f"the memory of {self.device} is full; going on with batches of {half} snippets")
+        logger.warning(f"the memory of {self.device} is full; going on with batches of {half} snippets")
         parts = [self.snippets(part) for part in (snippets[:half], snippets[half:])]
         return {grid.scale: np.concatenate([part[grid.scale] for part in parts]) for grid in self.grids}
 
@@ -97,7 +98,7 @@ class Compiled:
             raise
         except Exception as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            warn(f"torch.compile does not work here, so the network runs without it ({reason})")
+            logger.warning(f"torch.compile does not work here, so the network runs without it ({reason})")
             self._run = self._network
             return self._network(pixels)
 

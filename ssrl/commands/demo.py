@@ -1,6 +1,6 @@
 """The whole pipeline on a synthetic set: `make demo`.
 
-    synthesise → extract (micro3d) → train stages 1 to 4 → evaluate → report
+    synthesize → extract (micro3d) → train stages 1 to 4 → evaluate → report
 
 Each phase goes on where an earlier, interrupted demo stopped.
 """
@@ -8,14 +8,24 @@ Each phase goes on where an earlier, interrupted demo stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from ssrl.commands import evaluate, extract
 from ssrl.commands.options import HELP
-from ssrl.console import command_errors, note, results
+from ssrl.console import ProgressBar, command_errors, note, percent, results
+from ssrl.datasets.synthetic.config import SynthConfig
+from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model
+from ssrl.workflows.extract import ExtractRequest, extract_features
+from ssrl.workflows.train import TrainRequest, train_model
+
+if TYPE_CHECKING:
+    from ssrl.checkpoints import StageResult
 
 
 @dataclass
@@ -24,10 +34,11 @@ class Phases:
 
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def run(self, name: str, phase: Callable[[], None]) -> None:
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
         note(f"\n{name}")
         began = time.monotonic()
-        phase()
+        yield
         self.seconds[name] = time.monotonic() - began
 
 
@@ -40,46 +51,37 @@ def main(out: Path, seed: int) -> None:
 
     Example: python -m ssrl.commands.demo --out demo
     """
-    from ssrl.commands import evaluate, extract, synth, train
+    from ssrl.commands.progress import ExtractionProgress, ScoringProgress, TrainingProgress
+    from ssrl.datasets.synthetic.dataset import synthesize
 
-    data, features, run, report = out / "data", out / "features" / "synthetic", out / "run", out / "report"
+    data, features, run, folder = out / "data", out / "features" / "synthetic", out / "run", out / "report"
     phases = Phases()
-    phases.run("synthesise", lambda: _call(synth.main, "--out", data, "--seed", seed, "--no-pixel-masks"))
-    phases.run("extract", lambda: _call(extract.main, "--dataset", "shanghaitech", "--root", data, "--out", features))
-    phases.run(
-        "train",
-        lambda: _call(
-            train.main, "--features", features, "--out", run, "--recipe", "small", "--seed", seed, "--resume"
-        ),
-    )
-    phases.run(
-        "evaluate",
-        lambda: _call(evaluate.main, "--ckpt", run / "best.pt", "--report", report, "--json", report / "metrics.json"),
-    )
-    _summary(run, phases, report)
+    with phases.time("synthesize"), ProgressBar("synthesizing") as bar:
+        synthesize(data, SynthConfig(seed=seed, pixel_masks=False), on_progress=bar.count)
+    with phases.time("extract"), ExtractionProgress() as progress:
+        extract.report(extract_features(ExtractRequest("shanghaitech", root=data, out=features), progress))
+    with phases.time("train"), TrainingProgress() as progress:
+        training = TrainRequest(features, run, recipe="small", seed=seed, resume=True)
+        stages = train_model(training, progress).stages
+    with phases.time("evaluate"), ScoringProgress() as progress:
+        result = evaluate_model(EvaluateRequest(run / "best.pt", report=folder), progress)
+    evaluate.report(result)
+    _summary(stages, phases, folder / "index.html")
 
 
-def _call(command: click.Command, *arguments: object) -> None:
-    """Run another command as if it had been typed; its failure ends the demo."""
-    command.main([str(argument) for argument in arguments], standalone_mode=False)
-
-
-def _summary(run: Path, phases: Phases, report: Path) -> None:
+def _summary(results_by_stage: Sequence[StageResult], phases: Phases, page: Path) -> None:
     from rich.table import Table
 
-    from ssrl.checkpoints import load_checkpoint
-
     stages = Table("stage", "scales", "frame AUC, test", title="AUC by stage, at its last step")
-    for stage in load_checkpoint(run / "best.pt").metrics["stages"]:
-        auc = stage["last_test_auc"]
-        stages.add_row(str(stage["stage"]), ", ".join(map(str, stage["scales"])), f"{100 * auc:.2f} %")
+    for result in results_by_stage:
+        stages.add_row(str(result.stage), ", ".join(map(str, result.scales)), percent(result.last_test_auc))
     times = Table("phase", "time", title="time by phase")
     for name, seconds in [*phases.seconds.items(), ("all", sum(phases.seconds.values()))]:
         times.add_row(name, f"{seconds:.0f} s")
     results.print()
     results.print(stages)
     results.print(times)
-    results.print(f"report: {report / 'index.html'}", markup=False)
+    results.print(f"report: {page}", markup=False)
 
 
 if __name__ == "__main__":

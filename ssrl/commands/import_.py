@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ssrl.commands.options import HELP
-from ssrl.console import EXIT_FAILED, command_errors, note, progress_bar, results, warn
+from ssrl.console import EXIT_FAILED, ProgressBar, command_errors, note, results, warn
 from ssrl.datasets import DATASET_NAMES
 from ssrl.datasets.video import Dataset
 from ssrl.geometry import ROWS
@@ -38,9 +38,8 @@ def checkpoint(file: Path, out: Path) -> None:
     state = load_tensors(file)
     network = SSRL(model_of(state, file))
     load_released(network, state)
-    metrics = {"stages": [{"selection": f"imported from {file.name}"}]}
-    save_checkpoint(out, Checkpoint(network.config, network.state_dict(), {}, {"recipe": "released"}, metrics))
     model = network.config
+    save_checkpoint(out, Checkpoint(model, network.state_dict(), imported_from=file.name))
     results.print(f"{out}: D = {model.feature_dim}, scales {','.join(map(str, model.scales))}", markup=False)
 
 
@@ -86,9 +85,9 @@ def features(
     config = ImportConfig(dataset, layout, rows, dtype, encoder)  # type: ignore[arg-type]  # checked in there
     found = load_catalogue(dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
     note(str(found))
-    with progress_bar("videos") as bar:
-        task = bar.add_task("importing", total=len(found.videos), news="")
-        summary = import_features(config, found, root, out, lambda video_id: bar.update(task, advance=1, news=video_id))
+    with ProgressBar() as bar:
+        bar.begin("importing", len(found.videos))
+        summary = import_features(config, found, root, out, bar.advance)
     _warn_of_labels(found, summary)
     _report(summary, out)
 

@@ -1,101 +1,87 @@
-"""What a user sees of an extraction: progress while it goes on, and a summary at its end."""
+"""What a terminal shows of a workflow: a bar where there is a terminal, lines elsewhere.
+
+Imports PyTorch: commands import this module where they work, not where they are described.
+"""
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ssrl.console import EXIT_FAILED, note, notes, progress_bar, results, warn
+from ssrl.checkpoints import StageResult
+from ssrl.console import ProgressBar, note, notes, percent, warn
+from ssrl.datasets import describe_missing
+from ssrl.datasets.video import Dataset
+from ssrl.evaluate.protocol import VideoScores
+from ssrl.extract.pipeline import ExtractionWatcher
+from ssrl.store.layout import StoredVideo
+from ssrl.train.losses import Losses
+from ssrl.train.stages import TrainingWatcher
+from ssrl.workflows.evaluate import EvaluationWatcher
 
-if TYPE_CHECKING:
-    from ssrl.extract.pipeline import Summary
-    from ssrl.store.layout import VideoRecord
 
+class ExtractionProgress(ProgressBar, ExtractionWatcher):
+    """Videos as they are done, with a word on damaged ones."""
 
-class ExtractionProgress:
-    """A bar on a terminal; a line a video elsewhere.
-
-    With the cost of a snippet and the machine's peak (FLOP/s), it tells what share of the peak is reached.
-    """
-
-    def __init__(
-        self,
-        num_videos: int,
-        frames_per_snippet: int,
-        flops_per_snippet: float = 0.0,
-        peak_flops: float = 0.0,
-        name: str = "",
-    ) -> None:
-        self.num_videos = num_videos
-        self._frames = frames_per_snippet
-        self.num_finished = 0
-        self._per_snippet = flops_per_snippet / peak_flops if peak_flops else 0.0
-        self._name = f"{name}: " if name else ""
-        self._snippets = 0
-
-    def __enter__(self) -> ExtractionProgress:
-        self._bar = progress_bar("videos")
-        self._bar.start()
-        self._task = self._bar.add_task("extracting", total=self.num_videos, news="")
+    def run_begins(self, found: Dataset, runtime: str, num_videos: int) -> None:
+        note(str(found))
+        if found.missing:
+            warn(describe_missing(found))
+        note(f"encoder: {runtime}")
+        self.begin("extracting", num_videos)
+        self._num_videos, self._num_finished, self._num_snippets = num_videos, 0, 0
         self._began = time.monotonic()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
 
     def video_kept(self, video_id: str) -> None:
-        self.num_finished += 1
-        self._bar.advance(self._task)
+        self._num_finished += 1
+        self.advance()
 
     def snippet_done(self, video_id: str, num_snippets: int) -> None:
-        self._snippets += 1
-        rate = self._snippets / (time.monotonic() - self._began)
-        speed = f"{self._frames * rate:.0f} frames/s{self._share(rate)}"
-        self._bar.update(self._task, news=f"{speed}, {video_id}: {num_snippets}")
+        self._num_snippets += 1
+        rate = self._num_snippets / (time.monotonic() - self._began)
+        self.tell(f"{rate:.1f} snippets/s, {video_id}: {num_snippets}")
 
-    def video_done(self, record: VideoRecord, seconds: float) -> None:
-        self._advance(f"{record.id}: {record.num_frames} frames in {seconds:.1f} s")
+    def video_done(self, record: StoredVideo, seconds: float) -> None:
+        self._finish(f"{record.id}: {record.num_frames} frames in {seconds:.1f} s")
         if record.substituted_frames:
-            warn(f"{record.id}: {record.substituted_frames} frames did not decode and repeat their neighbour")
+            warn(f"{record.id}: {record.substituted_frames} frames did not decode and repeat their neighbor")
         if record.missing_frames:
-            warn(f"{record.id}: {record.missing_frames} of the frames that the file declares did not come")
+            warn(f"{record.id}: truncated, {record.missing_frames} of the frames that the file declares are not in it")
 
     def video_failed(self, video_id: str, reason: str) -> None:
-        self._advance(f"{video_id}: failed")
+        self._finish(f"{video_id}: failed")
         warn(f"{video_id}: {reason}")
 
-    def _share(self, snippets_per_second: float) -> str:
-        return f", {self._per_snippet * snippets_per_second:.0%} of peak" if self._per_snippet else ""
-
-    def _advance(self, line: str) -> None:
-        self.num_finished += 1
-        self._bar.advance(self._task)
+    def _finish(self, line: str) -> None:
+        self._num_finished += 1
+        self.advance()
         if not notes.is_terminal:
-            note(f"{self._name}[{self.num_finished}/{self.num_videos}] {line}")
-
-    def peak_share(self, summary: Summary) -> str:
-        """Of a whole run, for its summary."""
-        return self._share(summary.num_snippets / summary.seconds) if summary.num_snippets else ""
+            note(f"[{self._num_finished}/{self._num_videos}] {line}")
 
 
-def report(summary: Summary, root: Path, num_missing: int, peak_share: str) -> None:
-    """The summary of a run, every failure and every substituted frame. Exits with 1 where something is not there."""
-    rate = f", {summary.num_frames / summary.seconds:.0f} frames/s{peak_share}" if summary.num_frames else ""
-    results.print(
-        f"{root}: {len(summary.done)} videos extracted ({summary.num_snippets} snippets, "
-        f"{summary.seconds:.0f} s{rate}), {len(summary.kept)} kept, {len(summary.failed)} failed, "
-        f"{num_missing} missing",
-        markup=False,
-    )
-    if summary.num_reused:
-        results.print(f"patch cubes that had not changed and were not encoded: {summary.num_reused}")
-    for video_id, count in summary.substituted.items():
-        results.print(f"substituted: {video_id}: {count} frames that did not decode", markup=False)
-    for video_id, count in summary.cut_off.items():
-        results.print(f"cut off: {video_id}: {count} frames that the file declares did not come", markup=False)
-    for video_id, reason in summary.failed.items():
-        results.print(f"failed: {video_id}: {reason}", markup=False)
-    if summary.failed or num_missing:
-        sys.exit(EXIT_FAILED)
+class TrainingProgress(ProgressBar, TrainingWatcher):
+    """A bar per stage, and a line at its end."""
+
+    def __init__(self) -> None:
+        super().__init__(unit="steps")
+
+    def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None:
+        title = f"stage {stage}, scales {','.join(map(str, scales))}"
+        self.begin(title, last_step, first_step)
+        if not notes.is_terminal:
+            note(f"{title}: {last_step - first_step} steps")
+
+    def step_done(self, step: int, losses: Losses) -> None:
+        self.advance(f"loss {losses.total.item():.3f}")
+
+    def stage_ends(self, result: StageResult) -> None:
+        note(f"stage {result.stage} ended after {result.seconds:.0f} s, test AUC {percent(result.last_test_auc)}")
+
+
+class ScoringProgress(ProgressBar, EvaluationWatcher):
+    """Videos as they are scored."""
+
+    def scoring_begins(self, num_videos: int) -> None:
+        self.begin("scoring", num_videos)
+
+    def video_scored(self, video: VideoScores) -> None:
+        self.advance(video.id)

@@ -27,21 +27,23 @@ def main() -> None:
 def info(store: Path) -> None:
     """What made the features, and which videos there are."""
     from ssrl.datasets.video import kind_of
+    from ssrl.plain import to_plain
     from ssrl.store.reader import Store
 
     opened = Store(store)
-    for name, value in opened.config.to_json().items():
+    for name, value in to_plain(opened.config).items():
         results.print(f"{name:18}{value}", markup=False)
     records = opened.records()
     results.print(f"{'videos':18}{len(records)}, {sum(record.num_frames for record in records)} frames")
     for record in records:
         substituted = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
         substituted += f", {record.missing_frames} missing at the end" if record.missing_frames else ""
-        labels = "" if record.anomalies is None else f", {sum(b - a for a, b in record.anomalies)} anomalous"
+        anomalies = record.video.anomalies
+        labels = "" if anomalies is None else f", {sum(b - a for a, b in anomalies)} anomalous"
         length = f"{record.num_frames} frames" + ("" if record.num_frames_known else " (not known, 16 a row)")
         rows = f", {opened.num_rows(record.id)} segments" if record.rows == "segments" else ""
         results.print(
-            f"  {record.id}  {record.split}, {kind_of(record.label)}, {length}{rows}{labels}{substituted}",
+            f"  {record.id}  {record.video.split}, {kind_of(record.video.label)}, {length}{rows}{labels}{substituted}",
             markup=False,
         )
 

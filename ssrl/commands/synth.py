@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ssrl.commands.options import HELP, parse_size
-from ssrl.console import command_errors, progress_bar, results
+from ssrl.console import ProgressBar, command_errors, results
 from ssrl.datasets.synthetic.config import DEFAULT_WORKERS, SynthConfig
 
 DEFAULTS = SynthConfig()
@@ -62,14 +62,11 @@ def main(
     out: Path, seed: int, size: tuple[int, int], num_train: int, num_test: int, pixel_masks: bool, workers: int
 ) -> None:
     """Make a synthetic surveillance set in ShanghaiTech's layout."""
-    from ssrl.datasets.synthetic.dataset import synthesise
+    from ssrl.datasets.synthetic.dataset import synthesize
 
     config = SynthConfig(seed, *size, num_train, num_test, pixel_masks)
-    with progress_bar("videos") as progress:
-        task = progress.add_task("synthesise", total=None, news="")
-        summary = synthesise(
-            out, config, workers, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+    with ProgressBar("synthesizing") as bar:
+        summary = synthesize(out, config, workers, bar.count)
     results.print(str(summary), markup=False)
 
 

@@ -11,7 +11,6 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ssrl.datasets.video import Dataset, Split, Video, intervals
 from ssrl.errors import UserError
@@ -79,6 +78,8 @@ def read_split() -> list[tuple[str, int, Split, int]]:
 
 
 def mask_is_set(path: Path) -> bool:
+    from PIL import Image
+
     try:
         with Image.open(path) as picture:
             return bool(np.asarray(picture.convert("L")).any())

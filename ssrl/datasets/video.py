@@ -35,6 +35,11 @@ class Video:
             raise UserError(f"video {self.id!r} has the label {self.label!r}; allowed are 0 (normal) and 1 (abnormal)")
         if self.split not in SPLITS:
             raise UserError(f"video {self.id!r} is in the split {self.split!r}; allowed are train and test")
+        if self.label == 0 and self.anomalies:
+            raise UserError(
+                f"video {self.id!r} is labelled normal, but its frame labels name "
+                f"{len(self.anomalies)} anomalous intervals; correct one of the two"
+            )
         for start, stop in self.anomalies or ():
             if not 0 <= start < stop or (self.num_frames is not None and stop > self.num_frames):
                 raise UserError(

@@ -5,26 +5,9 @@ Shapes: S snippets, N = rows * cols patches, D features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class AggregationConfig:
-    """One branch: (rows, cols, D) → 3x3 convolution → fully connected D."""
-
-    rows: int
-    cols: int
-    stride: int = 2
-    padding: int = 1
-    dropout: float = 0.0  # after the fully connected layer
-
-    @property
-    def conv_shape(self) -> tuple[int, int]:
-        """Rows and columns after the 3x3 convolution."""
-        rows, cols = ((n + 2 * self.padding - 3) // self.stride + 1 for n in (self.rows, self.cols))
-        return rows, cols
+from ssrl.model.config import AggregationConfig
 
 
 class PatchAggregation(nn.Module):

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssrl.model.network import SSRL, WHOLE_FRAME, ModelConfig
+from ssrl.model.config import WHOLE_FRAME, ModelConfig
+from ssrl.model.network import SSRL
 
 
 @dataclass(frozen=True)

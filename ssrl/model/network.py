@@ -11,66 +11,17 @@ Shapes: B videos, T snippets, C crops of the whole frame (1, or 10 in released f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ssrl.errors import UserError
-from ssrl.model.aggregation import AggregationConfig, PatchAggregation
-from ssrl.model.relation import RelationConfig, RelationNetwork
+from ssrl.model.aggregation import PatchAggregation
+from ssrl.model.config import WHOLE_FRAME, ModelConfig
+from ssrl.model.relation import RelationNetwork
 
-WHOLE_FRAME = 1  # the scale whose features are added as they are
-PAPER_GRIDS = {1: (1, 1), 2: (2, 3), 3: (3, 5), 4: (4, 7)}
 CLASSIFIER_WIDTHS = (512, 128)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that decides the network's shape. The defaults are the `paper` recipe at D = 2048."""
-
-    feature_dim: int = 2048
-    scales: tuple[int, ...] = (1, 2, 3, 4)
-    branches: Mapping[int, AggregationConfig] = field(
-        default_factory=lambda: {r: AggregationConfig(*grid) for r, grid in PAPER_GRIDS.items() if r != WHOLE_FRAME}
-    )  # one a scale >= 2; scales that are not in `scales` are ignored
-    vtr: RelationConfig = RelationConfig()
-    psr: RelationConfig | None = RelationConfig()  # None: without the PSR module (Table 4)
-    share_psr: bool = False  # one PSR for all scales (Table 1)
-    dropout: float = 0.7
-    scale_dropout: float = 0.0  # chance that a video is trained on without a scale; one scale always stays
-    standardise: bool = True  # features to zero mean and unit variance over the training videos
-    spread_to: int = 32  # a shorter video is scored spread over so many segments, as it was trained on; 0: as it is
-
-    def __post_init__(self) -> None:
-        if self.feature_dim % 8:
-            raise UserError(f"the relation network needs a feature dimension that 8 divides, not {self.feature_dim}")
-        if not self.scales or len(set(self.scales)) < len(self.scales):
-            raise UserError(f"scales must be named once each, not {list(self.scales)}")
-        for scale in self.patch_scales:
-            if scale not in self.branches:
-                raise UserError(f"scale {scale} has no grid; there are grids for {sorted(self.branches)}")
-            if min(self.branches[scale].conv_shape) < 1:
-                branch = self.branches[scale]
-                raise UserError(f"the grid {branch.rows}x{branch.cols} of scale {scale} is too small for MPA's 3x3")
-
-    @property
-    def patch_scales(self) -> tuple[int, ...]:
-        return tuple(scale for scale in self.scales if scale != WHOLE_FRAME)
-
-    def with_scales(self, scales: tuple[int, ...]) -> ModelConfig:
-        return replace(self, scales=scales)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ModelConfig:
-        branches = {int(scale): AggregationConfig(**branch) for scale, branch in value["branches"].items()}
-        psr = None if value["psr"] is None else RelationConfig(**value["psr"])
-        rest = {**value, "scales": tuple(value["scales"]), "branches": branches, "psr": psr}
-        return cls(**{**rest, "vtr": RelationConfig(**value["vtr"])})
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""The recipes' networks as functions: what the paper says, what the authors' release does where it differs, and what
-keeps a network from learning a small set by heart. `ablated` takes away what the paper's ablations take away.
+"""The recipes as functions that return complete configurations: what the paper says, what the authors' release does
+where it differs, and what keeps a network from overfitting a small set. `ablated` takes away what the paper's ablations
+take away.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any, NamedTuple
 
+from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
-from ssrl.model.aggregation import AggregationConfig
-from ssrl.model.network import PAPER_GRIDS, WHOLE_FRAME, ModelConfig
-from ssrl.model.relation import RelationConfig
+from ssrl.model.config import PAPER_GRIDS, WHOLE_FRAME, AggregationConfig, ModelConfig, RelationConfig
 
 Grids = Mapping[int, tuple[int, int]]  # scale → (rows, cols)
 
@@ -73,4 +74,44 @@ def ablated(
     return replace(model, psr=psr, share_psr=model.share_psr or share_psr)
 
 
-MODELS: dict[str, Callable[..., ModelConfig]] = {"paper": paper_model, "released": released_model, "small": small_model}
+def paper_training(**changes: Any) -> TrainConfig:
+    """Sect. 4.2."""
+    return TrainConfig(recipe="paper", **changes)
+
+
+def released_training(**changes: Any) -> TrainConfig:
+    """The authors' release where it differs from the paper."""
+    loss = LossConfig(
+        num_selected=None,
+        classification="mean score",
+        magnitude="distance",
+        regularisers="flat batch",
+        selection_dropout=0.7,
+    )
+    return TrainConfig(recipe="released", **{"weight_decay": 5e-3, "loss": loss, **changes})
+
+
+def small_training(**changes: Any) -> TrainConfig:
+    """For sets of some dozens of videos: the paper's losses, few and small steps, and the mean of their later half."""
+    return TrainConfig(recipe="small", **{"learning_rate": 1.5e-4, "steps": 60, "average_from": 0.5, **changes})
+
+
+class Recipe(NamedTuple):
+    """A network, and how it is trained."""
+
+    model: Callable[..., ModelConfig]  # (feature_dim, scales, grids)
+    training: Callable[..., TrainConfig]  # (**changes)
+
+
+RECIPES = {
+    "paper": Recipe(paper_model, paper_training),
+    "released": Recipe(released_model, released_training),
+    "small": Recipe(small_model, small_training),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """Raises a UserError that lists the recipes where there is none of this name."""
+    if name not in RECIPES:
+        raise UserError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]

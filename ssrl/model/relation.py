@@ -8,23 +8,12 @@ Shapes: B sequences, N elements (patches, or snippets), D features. Convolutions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from ssrl.model.config import Attention, RelationConfig
+
 DILATIONS = (1, 2, 4)
-Attention = Literal["softmax", "mean"]
-
-
-@dataclass(frozen=True)
-class RelationConfig:
-    """What of the relation network is there (Table 5), and how its attention is normalised."""
-
-    attention: Attention = "softmax"  # eq. 1; "mean" is the release's f / N
-    dilated: bool = True
-    non_local: bool = True
 
 
 class NonLocalBlock(nn.Module):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ssrl.checkpoints import Checkpoint
 from ssrl.errors import UserError
-from ssrl.model.network import PAPER_GRIDS, SSRL, ModelConfig
+from ssrl.model.config import PAPER_GRIDS, ModelConfig
+from ssrl.model.network import SSRL
 from ssrl.model.recipes import released_model
 
 # released prefix → ours; {branch} counts the patch scales from 0, {scale} is branch + 2. Where several stand for one of

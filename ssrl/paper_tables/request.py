@@ -1,46 +1,83 @@
-"""What was asked of the tables."""
+"""What is asked of the tables."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-MODULE = "ssrl.commands.tables"
+from ssrl.hardware import Device
+from ssrl.paper_tables.rows import Setting
+from ssrl.workflows.train import TrainRequest
+
+COMMAND = "python -m ssrl.commands.tables"
+Paper = Literal["shanghaitech", "ucf-crime", "none"]
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for."""
+class TablesRequest:
+    """Which rows, trained how often, on which store; and the page."""
 
-    features: Path
-    out: Path
-    recipe: str
-    seeds: tuple[int, ...]
-    scales: tuple[int, ...]
-    steps: int | None
-    device: str
-    paper: str
-    page: Path
+    features: Path  # the store
+    out: Path  # the folder of the runs
+    recipe: str = TrainRequest.recipe
+    seeds: tuple[int, ...] = (0, 1, 2)
+    scales: tuple[int, ...] | None = None  # the rows', 1 and others; None: the store's
+    steps: int | None = None  # batches per stage; None: the recipe's
+    device: Device = "auto"
+    paper: Paper = "none"  # whose figures of the paper stand beside ours
+    page: Path | None = None  # None: tables.md in `out`
+    jobs: int = 1  # processes that share the runs
 
-    def arguments(self) -> list[str]:
-        """The same request as a command line. Of several processes each has these arguments."""
+    def __str__(self) -> str:
+        """As a command. Who shares the runs does not change the page."""
         given = {
             "--features": self.features,
             "--out": self.out,
-            **({} if self.page == default_page(self.out) else {"--page": self.page}),
+            "--page": self.page,
             "--recipe": self.recipe,
-            "--seeds": ",".join(map(str, self.seeds)),
-            "--scales": ",".join(map(str, self.scales)),
-            **({} if self.steps is None else {"--steps": self.steps}),
-            **({} if self.device == "auto" else {"--device": self.device}),
-            **({} if self.paper == "none" else {"--paper": self.paper}),
+            "--seeds": _listed(self.seeds),
+            "--scales": None if self.scales is None else _listed(self.scales),
+            "--steps": self.steps,
+            "--device": None if self.device == "auto" else self.device,
+            "--paper": None if self.paper == "none" else self.paper,
         }
-        return [part for name, value in given.items() for part in (name, str(value))]
+        arguments = [part for name, value in given.items() if value is not None for part in (name, str(value))]
+        return f"{COMMAND} {shlex.join(arguments)}"
+
+    @property
+    def page_path(self) -> Path:
+        return self.page or self.out / "tables.md"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run at one seed."""
+
+    run: Setting
+    seed: int
 
     def __str__(self) -> str:
-        return shlex.join(["python", "-m", MODULE, *self.arguments()])
+        return f"{self.run} seed {self.seed}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.folder_name}-seed{self.seed}"
+
+    def training(self, request: TablesRequest) -> TrainRequest:
+        """Each run is an ordinary one, of which all stages count at their last step."""
+        return TrainRequest(
+            request.features,
+            request.out / "runs" / self.name,
+            request.recipe,
+            self.run.scales,
+            steps=request.steps,
+            seed=self.seed,
+            device=request.device,
+            **self.run.ablation,
+        )
 
 
-def default_page(out: Path) -> Path:
-    return out / "tables.md"
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))

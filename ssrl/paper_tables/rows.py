@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ssrl.errors import UserError
 
 Variant = Literal["plain", "shared", "no-psr", "no-dilated", "no-non-local"]
-VARIANTS: Mapping[Variant, Mapping[str, bool]] = {  # what `ssrl.model.recipes.ablated` is told
+VARIANTS: Mapping[Variant, Mapping[str, bool]] = {
     "plain": {},
     "shared": {"share_psr": True},
     "no-psr": {"no_psr": True},
@@ -38,6 +38,11 @@ class Setting:
     @property
     def folder_name(self) -> str:
         return f"{self.variant}-{''.join(map(str, self.scales))}"
+
+    @property
+    def ablation(self) -> Mapping[str, Any]:
+        """What `ssrl.model.recipes.ablated` is told."""
+        return VARIANTS[self.variant]
 
     def gives(self, row: Setting) -> bool:
         """Whether a stage of this one's training is the row's."""

@@ -4,67 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from filelock import FileLock, Timeout
 
 from ssrl.errors import UserError
-from ssrl.paper_tables.rows import VARIANTS, Setting
+from ssrl.paper_tables.request import Job, TablesRequest
+from ssrl.paper_tables.rows import Setting, auc_tables, check_scales, runs_for, settings_of
+from ssrl.store.reader import Store
+from ssrl.store.segments import segment_view
+from ssrl.train.stages import Trainer, TrainingWatcher
+from ssrl.workflows.train import open_trainer
 
-if TYPE_CHECKING:
-    import torch
-
-    from ssrl.model.network import SSRL, ModelConfig
-    from ssrl.store.layout import StoreConfig
-    from ssrl.store.reader import Store
-    from ssrl.train.stages import Trainer, Watcher
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run at one seed."""
-
-    run: Setting
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.run} seed {self.seed}"
-
-    @property
-    def name(self) -> str:
-        return f"{self.run.folder_name}-seed{self.seed}"
-
-
-Watch = Callable[[Job, int, int], "AbstractContextManager[Watcher]"]  # a run, its number, the number of all runs
+Watcher = AbstractContextManager[TrainingWatcher, None]
+Watch = Callable[[Job, int, int], Watcher]  # a run, its number, and how many there are
 
 
 @dataclass(frozen=True)
 class Runs:
-    """All runs of one page, below one folder. Each is an ordinary run folder of ssrl-train with a lock beside it."""
+    """All runs of one page. Each is an ordinary run folder of ssrl-train with a lock beside it."""
 
     store: Store
-    folder: Path
-    runs: Sequence[Setting]
-    seeds: Sequence[int]
-    recipe: str
-    steps: int | None  # of a stage; None: the recipe's
-    device: torch.device
-    test_auc: Callable[[SSRL], float | None]
+    request: TablesRequest
 
-    @property
+    @cached_property
     def jobs(self) -> list[Job]:
-        return [Job(run, seed) for seed in self.seeds for run in self.runs]
+        assert self.request.scales is not None
+        runs = runs_for(settings_of(auc_tables(self.request.scales)))
+        return [Job(run, seed) for seed in self.request.seeds for run in runs]
 
     def trainer(self, job: Job) -> Trainer:
-        from ssrl.train.config import training_config
-        from ssrl.train.stages import Trainer
-
-        steps = {} if self.steps is None else {"steps": self.steps}
-        config = training_config(self.recipe, scales=job.run.scales, seed=job.seed, select="last", **steps)
-        model = model_of(job.run, self.recipe, self.store.config)
-        return Trainer(self.store, self.folder / "runs" / job.name, config, model, self.device, self.test_auc)
+        return open_trainer(job.training(self.request), self.store)
 
     def unfinished(self) -> list[Job]:
         return [job for job in self.jobs if self.trainer(job).finished() is None]
@@ -79,10 +50,9 @@ class Runs:
         trainer = self.trainer(job)
         if trainer.finished() is not None:
             return False
-        folder = self.folder / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
+        trainer.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(folder / f"{job.name}.lock").acquire(blocking=False)
+            lock = FileLock(trainer.folder.with_name(f"{job.name}.lock")).acquire(blocking=False)
         except Timeout:
             return False
         with lock:
@@ -93,11 +63,11 @@ class Runs:
         return True
 
     def aucs(self, rows: Sequence[Setting]) -> dict[Setting, list[float]]:
-        """The test AUC of every row at the last step of its stage, in 0..1, one a seed. All runs must be finished."""
-        return {row: [self._auc(row, seed) for seed in self.seeds] for row in rows}
+        """The test AUC of every row at the last step of its stage, in 0..1, per seed. All runs must be finished."""
+        return {row: [self._auc(row, seed) for seed in self.request.seeds] for row in rows}
 
     def _auc(self, row: Setting, seed: int) -> float:
-        job = Job(next(run for run in self.runs if run.gives(row)), seed)
+        job = next(job for job in self.jobs if job.seed == seed and job.run.gives(row))
         finished = self.trainer(job).finished()
         assert finished is not None
         auc = next(stage.last_test_auc for stage in finished.stages if stage.scales == row.scales)
@@ -108,9 +78,28 @@ class Runs:
         return auc
 
 
-def model_of(setting: Setting, recipe: str, config: StoreConfig) -> ModelConfig:
-    """The recipe's network for the features of a store, without what the setting takes away."""
-    from ssrl.model.recipes import MODELS, ablated
+def open_runs(request: TablesRequest) -> Runs:
+    """The runs that give all rows; the training view, which all of them read, is built here where it is not there."""
+    store = Store(request.features)
+    scales = check_scales(request.scales or store.config.scales)
+    store.check_scales(scales)
+    runs = Runs(store, replace(request, scales=scales))
+    trainer = runs.trainer(runs.jobs[0])
+    if trainer.test_auc is None:
+        raise UserError(f"the tables are of frame AUCs, but {_what_is_missing(store)}")
+    segment_view(store, trainer.config.num_segments)
+    return runs
 
-    grids = {grid.scale: (grid.rows, grid.cols) for grid in config.geometry.grids}
-    return ablated(MODELS[recipe](config.feature_dim, setting.scales, grids), **VARIANTS[setting.variant])
+
+def _what_is_missing(store: Store) -> str:
+    """Why there is no frame AUC on a store, and what to do."""
+    videos = store.records("test")
+    bare = [record.id for record in videos if record.video.anomalies is None]
+    if not videos:
+        return f"{store.root} has no test videos; extract some, with test in their split column"
+    if bare:
+        return (
+            f"{len(bare)} of the {len(videos)} test videos of {store.root} have no frame labels ({bare[0]} is one); "
+            f"extract them with --frame-labels, or from a dataset that has them"
+        )
+    return f"no test video of {store.root} has an anomalous frame; extract some that have"

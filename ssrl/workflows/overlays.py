@@ -1,14 +1,14 @@
-"""Pictures of where: what raised the score of a video's most suspicious snippets, over their frames."""
+"""Heatmaps over frames: what raised the score of a video's most suspicious snippets."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ssrl.console import note, warn
 from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import combine_masks, overlay
 from ssrl.evaluate.protocol import VideoScores
@@ -18,39 +18,42 @@ from ssrl.extract.snippets import resize
 from ssrl.files import replacing
 from ssrl.model.network import SSRL
 from ssrl.store.reader import Store
+from ssrl.workflows.choices import Where
 
+logger = logging.getLogger(__name__)
 PICTURES_PER_VIDEO = 3
 JPEG_QUALITY = 88
+HEATMAP_FOLDER = "heatmaps"
 MASKS = {"contribution": contribution_masks, "attention": attention_masks}
 
 
 def write_overlays(
-    folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores], where: str = "contribution"
+    folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores], where: Where = "contribution"
 ) -> dict[str, list[Path]]:
-    """Pictures by video id, written below `folder`/where. A video that is no longer there gets none, and a warning.
+    """Pictures by video id, written below `folder`/heatmaps. A video that is no longer there gets none, and a warning.
 
     `where` is "contribution" (what raised the score) or "attention" (where PSR looks, as in Fig. 6).
     """
-    imported = {video.id for video in videos if store.record(video.id).imported}
+    imported = {video.id for video in videos if video.record.imported}
     if imported:
-        note(f"no pictures of where for {len(imported)} videos: their features were imported, without the videos")
+        logger.info(f"no heatmaps for {len(imported)} videos: their features were imported, without the videos")
     pictures = {}
     for video in (video for video in videos if video.id not in imported):
         try:
-            pictures[video.id] = _of_video(folder / "where", network, store, video, where)
+            pictures[video.id] = _draw_video(folder / HEATMAP_FOLDER, network, store, video, where)
         except UserError as error:
-            warn(f"no picture of {video.id}: {error}")
+            logger.warning(f"no heatmap of {video.id}: {error}")
     return pictures
 
 
-def _of_video(folder: Path, network: SSRL, store: Store, video: VideoScores, where: str) -> list[Path]:
+def _draw_video(folder: Path, network: SSRL, store: Store, video: VideoScores, where: Where) -> list[Path]:
     geometry = store.config.geometry
     snippets = top_snippets(video.scores, PICTURES_PER_VIDEO)
-    features = {scale: store.features(video.id, scale) for scale in network.config.scales}
+    features = store.all_features(video.id, network.config.scales)
     grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
     bounds = video.frame_bounds
     middles = [int(bounds[snippet] + bounds[snippet + 1]) // 2 for snippet in snippets]
-    frames = _frames(Path(store.record(video.id).source), middles)
+    frames = _read_frames(video.record.video.path, middles)
     written = []
     for frame_index, snippet in zip(middles, snippets, strict=True):
         masks = MASKS[where](network, features, snippet, grids)
@@ -67,7 +70,7 @@ def _of_video(folder: Path, network: SSRL, store: Store, video: VideoScores, whe
     return written
 
 
-def _frames(source: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
+def _read_frames(source: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     """The frames of these indices, by reading in order up to the last one."""
     found = {}
     with open_reader(source) as reader:

@@ -12,7 +12,7 @@ from ssrl.checkpoints import load_checkpoint
 from ssrl.commands import evaluate, train
 from ssrl.errors import UserError
 from ssrl.model.network import SSRL
-from ssrl.model.recipes import MODELS, ablated, paper_model
+from ssrl.model.recipes import RECIPES, ablated, paper_model
 from ssrl.store.reader import Store
 from tests.stores import D, write_store
 
@@ -97,10 +97,10 @@ def test_a_shared_psr_is_the_network_whose_psrs_are_equal() -> None:
     assert torch.equal(logits(ablated_network(full, weights, share_psr=True), scales), logits(full, scales))
 
 
-@pytest.mark.parametrize("recipe", MODELS)
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("option", ABLATIONS)
 def test_only_psr_changes(recipe: str, option: str) -> None:
-    model = MODELS[recipe](D, SCALES)
+    model = RECIPES[recipe].model(D, SCALES)
     before, after = (
         {name: value.shape for name, value in SSRL(config).state_dict().items() if not name.startswith("psr.")}
         for config in (model, ablated(model, **{option: True}))

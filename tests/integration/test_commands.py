@@ -1,18 +1,29 @@
 """The commands as a user types them."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import get_type_hints
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from ssrl.commands import evaluate, extract, score, store, synth, train
+import ssrl
+from ssrl.checkpoints import Checkpoint
+from ssrl.commands import evaluate, extract, score, store, synth, tables, train
+from ssrl.paper_tables.request import TablesRequest
 from ssrl.store.reader import Store
-from ssrl.train.config import TrainConfig
+from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model
+from ssrl.workflows.extract import ExtractRequest
+from ssrl.workflows.score import ScoreRequest
+from ssrl.workflows.train import TrainRequest
 from tests.stores import other, write_store
 
+TYPES = {"Checkpoint": Checkpoint}  # which a request names for type checkers alone
 COMMANDS = {
     "extract": extract.main,
     "train": train.main,
@@ -50,16 +61,46 @@ def test_help_comes_at_once_and_shows_an_example(name: str) -> None:
     assert "Example: " in " ".join(outcome.stdout.split())
 
 
-def test_training_options_have_the_defaults_of_the_configuration() -> None:
-    defaults = {parameter.name: parameter.default for parameter in train.main.params}
-    config = TrainConfig()
-    assert defaults["scales"] == ",".join(map(str, config.scales))
-    assert (defaults["recipe"], defaults["stages"], defaults["seed"], defaults["select"]) == (
-        config.recipe,
-        config.stages,
-        config.seed,
-        config.select,
-    )
+REQUESTS = {
+    extract.main: ExtractRequest,
+    train.main: TrainRequest,
+    evaluate.main: EvaluateRequest,
+    score.main: ScoreRequest,
+    tables.main: TablesRequest,
+}
+NOT_FIELDS = {"complexity"}  # of `ssrl-eval`: counts instead of measuring
+
+
+@pytest.mark.parametrize("command", REQUESTS, ids=lambda command: REQUESTS[command].__name__)
+def test_options_are_the_fields_of_a_request_with_their_defaults_and_choices(command: click.Command) -> None:
+    request = REQUESTS[command]
+    options = {option.name: option for option in command.params if option.name not in NOT_FIELDS}
+    assert set(options) == {field.name for field in fields(request)}
+    for field in fields(request):
+        option = options[field.name]
+        if field.default is MISSING:
+            assert option.required, field.name
+            continue
+        context = click.Context(command)
+        assert option.process_value(context, option.get_default(context)) == field.default, field.name
+        allowed = re.findall(r"Literal\['(.*?)'\]", str(get_type_hints(request, localns=TYPES).get(field.name)))
+        if allowed:
+            assert list(option.type.choices) == allowed[0].split("', '"), field.name  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["ssrl", "ssrl.commands.train"])
+def test_imports_take_no_time(name: str) -> None:
+    """In processor seconds, which other programs on the machine do not change much; the best of three."""
+    code = f"import time, {name}; print(time.process_time())"
+    seconds = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
+    assert min(seconds) < 0.3
+
+
+def test_the_api_has_what_it_lists() -> None:
+    assert all(getattr(ssrl, name) is not None for name in ssrl.__all__)
+    assert {name for names in ssrl._MODULES.values() for name in names} == set(ssrl.__all__) - {"__version__"}
+    with pytest.raises(AttributeError, match="nothing"):
+        ssrl.nothing  # noqa: B018
 
 
 def test_the_three_commands_work_as_written(planted: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +145,12 @@ def test_a_missing_scale_is_named(planted: Store, tmp_path: Path) -> None:
     [
         (extract.main, ["--dataset", "imagenet"]),
         (extract.main, ["--dataset", "manifest", "--size", "big"]),
+        (extract.main, ["--dataset", "manifest", "--memory", "much"]),
+        (extract.main, ["--dataset", "manifest", "--shard", "3/2"]),
+        (train.main, ["--recipe", "mine"]),
+        (train.main, ["--select", "best"]),
+        (train.main, ["--steps", "0"]),
+        (evaluate.main, ["--ckpt", "x.pt", "--protocol", "mine"]),
         (train.main, ["--scales", "1,1"]),
         (evaluate.main, []),
         (score.main, ["--ckpt", "x.pt"]),
@@ -119,3 +166,18 @@ def test_a_dataset_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(extract.main, arguments)
     assert outcome.exit_code == 1 and "ssrl-synth" in outcome.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_scoring_a_split_opens_each_file_once_to_list_and_once_to_read(
+    planted: Store, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    original = Store._file
+
+    def counted(self: Store, video_id: str):  # type: ignore[no-untyped-def]
+        opened.append(video_id)
+        return original(self, video_id)
+
+    monkeypatch.setattr(Store, "_file", counted)
+    result = evaluate_model(EvaluateRequest(run / "best.pt"))
+    assert len(result.videos) == 8 and len(opened) == 16 + 8

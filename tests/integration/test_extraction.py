@@ -20,7 +20,7 @@ from ssrl.extract.encoders import load_encoder
 from ssrl.extract.encoders.i3d import randomise_norms
 from ssrl.extract.encoders.weights import fetched
 from ssrl.extract.readers import open_reader
-from ssrl.extract.runtimes import runtime_settings
+from ssrl.extract.runtimes import choose_runtime
 from ssrl.extract.snippets import resize
 from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
@@ -204,7 +204,7 @@ def test_i3d_features_equal_pytorchvideos_own_network(tmp_path: Path) -> None:
         randomise_norms(model)
     torch.save({"model_state": model.state_dict()}, tmp_path / "i3d.pyth")
     geometry = Geometry(96, 96, 16, ((96, 96), (48, 48)))
-    settings = runtime_settings(load_encoder("i3d_r50", str(tmp_path / "i3d.pyth")), "torch", "cpu", "float32")
+    settings = choose_runtime(load_encoder("i3d_r50", str(tmp_path / "i3d.pyth")), "torch", "cpu", "float32")
     snippet = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
     features = settings.runtimes(geometry)((1, 2)).snippets(snippet[None])
     normalised = (torch.from_numpy(snippet).float() / 255 - 0.45) / 0.225
@@ -258,4 +258,4 @@ def test_unknown_names_list_the_known() -> None:
     with pytest.raises(UserError, match="micro3d, i3d_r50"):
         load_encoder("c3d")
     with pytest.raises(UserError, match="float32, bfloat16"):
-        runtime_settings(load_encoder("micro3d"), precision="float8")
+        choose_runtime(load_encoder("micro3d"), precision="float8")

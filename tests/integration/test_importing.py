@@ -13,16 +13,18 @@ from sklearn.metrics import roc_auc_score
 
 from ssrl.commands import evaluate, import_, train
 from ssrl.commands import store as store_command
-from ssrl.evaluate.protocol import VideoScores, frame_arrays
+from ssrl.config import StoreConfig
+from ssrl.evaluate.protocol import frame_arrays
 from ssrl.evaluate.report.svg import merge_steps
 from ssrl.evaluate.report.write import format_csv
 from ssrl.geometry import row_bounds
 from ssrl.store.importing import ImportConfig
-from ssrl.store.layout import StoreConfig, video_path
+from ssrl.store.layout import video_path
 from ssrl.store.reader import Store
 from ssrl.store.segments import segment_view
 from ssrl.store.verify import verify
 from tests.parity import parity, released_network
+from tests.scores import make_scores
 
 D = 64
 PATCHES = {1: 10, 2: 6, 3: 15, 4: 28}
@@ -153,11 +155,16 @@ def test_a_store_holds_the_released_numbers_exactly(tmp_path: Path, three_videos
         for scale, array in arrays_of(3 + seed, seed).items():
             np.testing.assert_array_equal(store.features(video_id, scale), array)
     record = store.record("01_0015")
-    assert (record.num_frames, record.label, record.split, record.anomalies) == (60, 1, "test", ((30, 60),))
+    assert (record.num_frames, record.video.label, record.video.split, record.video.anomalies) == (
+        60,
+        1,
+        "test",
+        ((30, 60),),
+    )
     assert (record.rows, record.num_frames_known, record.imported) == ("snippets", True, True)
-    assert store.record("01_0014").split == "train"
+    assert store.record("01_0014").video.split == "train"
     record = store.record("01_001")
-    assert (record.num_frames, record.num_frames_known, record.anomalies) == (16 * 5, False, ())
+    assert (record.num_frames, record.num_frames_known, record.video.anomalies) == (16 * 5, False, ())
     assert not [finding for finding in verify(store) if finding.problem]
 
 
@@ -212,10 +219,13 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     for name, arrays in videos.items():
         for scale, array in arrays.items():
             np.testing.assert_array_equal(store.features(name, scale), array)
-    kinds = {record.id: (record.rows, record.num_frames, record.split, record.label) for record in store.records()}
+    kinds = {
+        record.id: (record.rows, record.num_frames, record.video.split, record.video.label)
+        for record in store.records()
+    }
     assert kinds["Abuse001_x264"] == ("segments", 512, "train", 1)
     assert kinds["Normal_Videos_003_x264"] == ("snippets", 640, "test", 0)
-    assert store.record("Abuse028_x264").anomalies == ((30, 90),)
+    assert store.record("Abuse028_x264").video.anomalies == ((30, 90),)
     assert not [finding for finding in verify(store) if finding.problem]
     view = segment_view(store)
     np.testing.assert_array_equal(view.scales[2][view.ids.index("Abuse001_x264")], videos["Abuse001_x264"][2])
@@ -227,7 +237,7 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert outcome.exit_code == 0, outcome.output
     assert "numbers of frames of 2 videos are not known: 16 a snippet were taken" in outcome.stderr
     assert outcome.stderr.count("were taken") == 1
-    assert "no pictures of where for 2 videos: their features were imported" in outcome.stderr
+    assert "no heatmaps for 2 videos: their features were imported" in outcome.stderr
     assert (tmp_path / "report" / "index.html").is_file() and not (tmp_path / "report" / "where").exists()
 
 
@@ -238,7 +248,12 @@ def test_the_lists_of_ucf_crime_are_carried(tmp_path: Path) -> None:
     assert "missing: 1891 more" in outcome.stdout
     assert "test videos without frame labels: 1 of 2" in outcome.stderr
     record = Store(tmp_path / "store").record("Abuse028_x264")
-    assert (record.label, record.split, record.category, record.anomalies) == (1, "test", "Abuse", None)
+    assert (record.video.label, record.video.split, record.video.category, record.video.anomalies) == (
+        1,
+        "test",
+        "Abuse",
+        None,
+    )
 
 
 # Ten crops alone, and files of one's own
@@ -279,7 +294,7 @@ def test_files_of_ones_own(tmp_path: Path, crops: int | None) -> None:
     store = Store(tmp_path / "store")
     assert store.features("gate/monday", 1).shape == (3, crops or 1, 9) and store.config.scales == (1,)
     assert (store.record("gate/monday").num_frames, store.record("gate/monday").num_frames_known) == (48, False)
-    assert (store.record("yard").num_frames, store.record("yard").anomalies) == (20, ((2, 9),))
+    assert (store.record("yard").num_frames, store.record("yard").video.anomalies) == (20, ((2, 9),))
 
 
 # Segments
@@ -293,7 +308,7 @@ def test_segments_lie_evenly_over_the_frames_by_hand() -> None:
 
 @pytest.mark.parametrize("protocol", ["true", "released"])
 def test_scores_of_segments_hold_for_their_frames(protocol: str) -> None:
-    video = VideoScores("v", 1, "", 7, None, np.array([0.25, 0.5, 0.75]), 16, ((5, 7),), "segments")
+    video = make_scores("v", 1, "", 7, None, np.array([0.25, 0.5, 0.75]), 16, ((5, 7),), rows="segments")
     scores, labels = frame_arrays(video, protocol)  # type: ignore[arg-type]
     assert scores.tolist() == [0.25] * 2 + [0.5] * 2 + [0.75] * 3  # bounds 0, 2, 4, 7
     assert labels.tolist() == [0] * 5 + [1] * 2
@@ -309,7 +324,7 @@ def test_rows_that_are_segments(tmp_path: Path, three_videos: tuple[Path, Path],
     outcome = import_features("released", "shanghaitech", root, tmp_path / "store", *options)
     assert outcome.exit_code == 0, outcome.output
     record = Store(tmp_path / "store").record("01_0015")
-    assert (record.rows, record.num_frames, record.anomalies) == ("segments", 1000, ((300, 500),))
+    assert (record.rows, record.num_frames, record.video.anomalies) == ("segments", 1000, ((300, 500),))
     assert not [finding for finding in verify(Store(tmp_path / "store")) if finding.problem]
     assert "1000 frames, 4 segments, 200 anomalous" in run(store_command.main, "info", tmp_path / "store").stdout
     arguments = ["--ckpt", released_checkpoint, "--features", tmp_path / "store", "--json", tmp_path / "m.json"]
@@ -325,7 +340,7 @@ def test_segments_of_a_guessed_length_have_no_place_for_frame_labels(tmp_path: P
     options = ("--manifest", tmp_path / "videos.csv", "--frame-labels", tmp_path / "frames.csv", "--rows", "segments")
     outcome = import_features("npy", "manifest", tmp_path, tmp_path / "store", *options)
     assert outcome.exit_code == 0 and "go without their frame labels: 1, e.g. yard" in outcome.stderr
-    assert Store(tmp_path / "store").record("yard").anomalies is None
+    assert Store(tmp_path / "store").record("yard").video.anomalies is None
 
 
 # What is not as it should be

@@ -17,7 +17,7 @@ from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.encoders.i3d import normalised
 from ssrl.extract.reuse import windows
-from ssrl.extract.runtimes import Runtime, RuntimeSettings, describe, runtime_settings
+from ssrl.extract.runtimes import Runtime, RuntimeSettings, choose_runtime
 from ssrl.extract.runtimes.torch_runtime import TorchRuntime, folded
 from ssrl.geometry import Geometry
 from ssrl.hardware import choose_device
@@ -63,7 +63,7 @@ def runtime(request: pytest.FixtureRequest, encoder: Encoder) -> Runtime:
 
         if precision == "bfloat16" and not has_bfloat16():
             pytest.skip("this processor does not multiply in bfloat16")
-    return runtime_settings(encoder, name, device, precision).runtimes(GEOMETRY)(SCALES)
+    return choose_runtime(encoder, name, device, precision).runtimes(GEOMETRY)(SCALES)
 
 
 @pytest.fixture(scope="module")
@@ -122,21 +122,21 @@ def test_a_snippet_gives_the_same_bits_again(runtime: Runtime, snippets: np.ndar
 
 def test_auto_takes_the_fastest_that_is_there_and_says_which() -> None:
     pytest.importorskip("openvino")
-    settings = runtime_settings(load_encoder("micro3d"), device="cpu")
-    assert describe(settings) == "micro3d by openvino on cpu in float32"
+    settings = choose_runtime(load_encoder("micro3d"), device="cpu")
+    assert str(settings) == "micro3d by openvino on cpu in float32"
 
 
 def test_without_openvino_the_cpu_falls_back_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssrl.extract.runtimes._has_openvino", lambda: False)
     encoder = load_encoder("micro3d")
-    assert runtime_settings(encoder, device="cpu").name == "torch"
+    assert choose_runtime(encoder, device="cpu").name == "torch"
     with pytest.raises(UserError, match=r"ssrl\[cpu\]"):
-        runtime_settings(encoder, "openvino", "cpu")
+        choose_runtime(encoder, "openvino", "cpu")
 
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UserError, match="openvino, torch-compile, torch"):
-        runtime_settings(load_encoder("micro3d"), "tensorflow")
+        choose_runtime(load_encoder("micro3d"), "tensorflow")
 
 
 def test_a_full_gpu_halves_the_batch_and_goes_on(snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from ssrl.commands.extract import main
 from ssrl.datasets.video import Video
 from ssrl.errors import UserError
-from ssrl.extract.sharing import Shard, handed_out, longest_first
+from ssrl.extract.sharing import Shard, hand_out, longest_first
 from ssrl.store.reader import Store
 from tests.media import write_h264
 
@@ -60,7 +60,7 @@ def test_a_shard_that_is_none_is_refused(text: str) -> None:
 
 def test_ranks_are_handed_each_video_once(videos: list[Video]) -> None:
     count = itertools.count()
-    first, second = (handed_out(videos, lambda: next(count)) for _ in range(2))
+    first, second = (hand_out(videos, lambda: next(count)) for _ in range(2))
     taken = [next(first), next(second), next(second), *first, *second]
     assert [video.id for video in taken] == [video.id for video in longest_first(videos)]
 

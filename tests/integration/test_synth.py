@@ -20,7 +20,7 @@ from ssrl.datasets import shanghaitech
 from ssrl.datasets.synthetic.camera import SUPERSAMPLING, Ball, Camera, Canvas, Face
 from ssrl.datasets.synthetic.codec import from_jpeg, through_camera, to_jpeg, write_avi
 from ssrl.datasets.synthetic.config import DEFAULT_WORKERS, SynthConfig
-from ssrl.datasets.synthetic.dataset import make_video, synthesise
+from ssrl.datasets.synthetic.dataset import make_video, synthesize
 from ssrl.datasets.synthetic.events import EVENTS, Event, populate
 from ssrl.datasets.synthetic.plan import LONGEST, SHORTEST, VideoPlan, plan_videos
 from ssrl.datasets.synthetic.scene import PLACES, build_scene
@@ -34,7 +34,7 @@ SMALL = SynthConfig(seed=3, height=96, width=172, num_train=3, num_test=2)
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("synth") / "set"
-    synthesise(out, SMALL, workers=1)
+    synthesize(out, SMALL, workers=1)
     return out
 
 
@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_processes_write_the_same_bytes_as_one(small_set: Path, tmp_path: Path) -> None:
-    summary = synthesise(tmp_path / "set", SMALL, workers=2)
+    summary = synthesize(tmp_path / "set", SMALL, workers=2)
     assert (summary.made, summary.skipped) == (5, 0)
     assert contents(tmp_path / "set") == contents(small_set)
 
@@ -112,7 +112,7 @@ def test_it_is_read_as_shanghaitech(small_set: Path) -> None:
 
 def test_without_pixel_masks(tmp_path: Path) -> None:
     config = SynthConfig(height=96, width=172, num_train=2, num_test=2, pixel_masks=False)
-    synthesise(tmp_path, config, workers=1)
+    synthesize(tmp_path, config, workers=1)
     assert not (tmp_path / "testing" / "test_pixel_mask").exists()
     assert "--no-pixel-masks" in (tmp_path / "README.txt").read_text()
 
@@ -127,9 +127,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(small_set: Path, tmp_path: 
 
     out = tmp_path / "set"
     with pytest.raises(KeyboardInterrupt):
-        synthesise(out, SMALL, workers=1, on_progress=stop_after_two)
+        synthesize(out, SMALL, workers=1, on_progress=stop_after_two)
     assert not list(out.rglob(f"*{TEMPORARY_MARK}*")) and not (out / "SH_Train.txt").exists()
-    summary = synthesise(out, SMALL, workers=1)
+    summary = synthesize(out, SMALL, workers=1)
     assert (summary.made, summary.skipped) == (3, 2)
     assert contents(out) == contents(small_set)
 
@@ -150,20 +150,20 @@ def test_complete_videos_are_left_alone(small_set: Path, tmp_path: Path) -> None
     shutil.copytree(small_set, out)
     normal = next(plan.path(out) for plan in plan_videos(SMALL) if not plan.label)
     normal.write_bytes(b"mine")
-    assert synthesise(out, SMALL, workers=1).skipped == 5
+    assert synthesize(out, SMALL, workers=1).skipped == 5
     assert normal.read_bytes() == b"mine"
 
 
 def test_a_set_of_another_configuration_is_refused(small_set: Path) -> None:
     config = SynthConfig(5, SMALL.height, SMALL.width, SMALL.num_train, 4)
     with pytest.raises(UserError, match=r"num_test is 2 there and 4 here, seed is 3 there and 5 here"):
-        synthesise(small_set, config)
+        synthesize(small_set, config)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(UserError, match="choose a new folder"):
-        synthesise(tmp_path, SMALL)
+        synthesize(tmp_path, SMALL)
 
 
 @pytest.mark.parametrize(

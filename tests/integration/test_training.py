@@ -9,24 +9,24 @@ import pytest
 import torch
 
 from ssrl.checkpoints import load_checkpoint
+from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
-from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_videos, snippet_scores
+from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_split, snippet_scores
 from ssrl.model.network import SSRL, Output, keep_scales
-from ssrl.model.recipes import MODELS
+from ssrl.model.recipes import RECIPES, find_recipe
 from ssrl.store.reader import Store
 from ssrl.store.segments import pool_segments, segment_bounds, segment_view
-from ssrl.train.config import TrainConfig, training_config
 from ssrl.train.data import draw, statistics, training_bags
-from ssrl.train.losses import LossConfig, Losses, select_top_k, ssrl_losses
-from ssrl.train.stages import StageResult, Trainer
+from ssrl.train.losses import Losses, select_top_k, ssrl_losses
+from ssrl.train.stages import Trainer, TrainingWatcher
 from tests.stores import D, write_store
 
 
-class Silent:
-    """Watches, says nothing, and stops the run where it is told to."""
+class StoppingWatcher(TrainingWatcher):
+    """Stops the run after a step of a stage."""
 
-    def __init__(self, stop_at: tuple[int, int] | None = None) -> None:
-        self.stop_at, self.stage, self.results = stop_at, 0, list[StageResult]()
+    def __init__(self, stop_at: tuple[int, int]) -> None:
+        self.stop_at, self.stage = stop_at, 0
 
     def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None:
         self.stage = stage
@@ -34,9 +34,6 @@ class Silent:
     def step_done(self, step: int, losses: Losses) -> None:
         if (self.stage, step) == self.stop_at:
             raise KeyboardInterrupt
-
-    def stage_ends(self, result: StageResult) -> None:
-        self.results.append(result)
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +43,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def trainer(store: Store, folder: Path, recipe: str = "paper", **changes: object) -> Trainer:
     settings = {"scales": (1, 2), "steps": 10, "check_every": 4, "videos_per_half": 4, **changes}
-    config = training_config(recipe, **settings)
-    return Trainer(store, folder, config, MODELS[recipe](D, config.scales), test_auc=frame_auc(store))
+    config = find_recipe(recipe).training(**settings)
+    return Trainer(store, folder, config, RECIPES[recipe].model(D, config.scales), test_auc=frame_auc(store))
 
 
 def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
-    run = trainer(store, tmp_path, steps=60).run(Silent())
+    run = trainer(store, tmp_path, steps=60).run(TrainingWatcher())
     assert [result.scales for result in run.stages] == [(1,), (1, 2)]
     assert run.stages[-1].last_test_auc > 0.9
     network = load_checkpoint(run.best).network()
-    for video in score_videos(network, store):
+    for video in score_split(network, store):
         if video.label:
             inside = video.scores[3:6].mean()
             assert inside > video.scores[:3].mean() and inside > video.scores[6:].mean()
@@ -63,11 +60,11 @@ def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", ["paper", "released", "small"])
 def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(store: Store, tmp_path: Path, recipe: str) -> None:
-    undisturbed = trainer(store, tmp_path / "a", recipe).run(Silent())
+    undisturbed = trainer(store, tmp_path / "a", recipe).run(TrainingWatcher())
     for stop_at in ((1, 6), (2, 3), (2, 9)):
         with pytest.raises(KeyboardInterrupt):
-            trainer(store, tmp_path / "b", recipe).run(Silent(stop_at), resume=True)
-    resumed = trainer(store, tmp_path / "b", recipe).run(Silent(), resume=True)
+            trainer(store, tmp_path / "b", recipe).run(StoppingWatcher(stop_at), resume=True)
+    resumed = trainer(store, tmp_path / "b", recipe).run(TrainingWatcher(), resume=True)
     expected, got = load_checkpoint(undisturbed.best).weights, load_checkpoint(resumed.best).weights
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
@@ -76,10 +73,12 @@ def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(store: Store,
 def test_the_result_of_a_stage_is_the_mean_of_its_later_weights(store: Store, tmp_path: Path) -> None:
     """Against the weights of runs that end at each of those steps."""
     settings = {"scales": (1,), "learning_rate": 1e-3}
-    run = trainer(store, tmp_path / "mean", steps=6, average_from=0.5, **settings).run(Silent())
+    run = trainer(store, tmp_path / "mean", steps=6, average_from=0.5, **settings).run(TrainingWatcher())
     mean = load_checkpoint(run.best).weights
     ends = [
-        load_checkpoint(trainer(store, tmp_path / str(steps), steps=steps, **settings).run(Silent()).best).weights
+        load_checkpoint(
+            trainer(store, tmp_path / str(steps), steps=steps, **settings).run(TrainingWatcher()).best
+        ).weights
         for steps in (4, 5, 6)
     ]
     for name, value in mean.items():
@@ -90,7 +89,7 @@ def test_the_result_of_a_stage_is_the_mean_of_its_later_weights(store: Store, tm
 
 def test_a_stage_starts_from_the_best_of_the_one_before(store: Store, tmp_path: Path) -> None:
     """With no learning, stage 2 still holds the weights of stage 1; only the new branch is new."""
-    run = trainer(store, tmp_path, learning_rate=0.0, weight_decay=0.0).run(Silent())
+    run = trainer(store, tmp_path, learning_rate=0.0, weight_decay=0.0).run(TrainingWatcher())
     first, second = (load_checkpoint(run.folder / f"stage-{stage}.pt").weights for stage in (1, 2))
     learned = [name for name in first if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(first[name], second[name]) for name in learned)
@@ -98,16 +97,16 @@ def test_a_stage_starts_from_the_best_of_the_one_before(store: Store, tmp_path: 
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(store: Store, tmp_path: Path) -> None:
-    trainer(store, tmp_path, steps=2).run(Silent())
+    trainer(store, tmp_path, steps=2).run(TrainingWatcher())
     with pytest.raises(UserError, match="--resume"):
-        trainer(store, tmp_path, steps=2).run(Silent())
+        trainer(store, tmp_path, steps=2).run(TrainingWatcher())
     with pytest.raises(UserError, match=r"config\.seed: 1, not 0"):
-        trainer(store, tmp_path, steps=2, seed=1).run(Silent(), resume=True)
+        trainer(store, tmp_path, steps=2, seed=1).run(TrainingWatcher(), resume=True)
 
 
 @pytest.mark.parametrize("select", ["last", "val", "test"])
 def test_what_is_selected_is_told_and_the_last_step_beside_it(store: Store, tmp_path: Path, select: str) -> None:
-    run = trainer(store, tmp_path, select=select, scales=(1,)).run(Silent())
+    run = trainer(store, tmp_path, select=select, scales=(1,)).run(TrainingWatcher())
     result = run.stages[-1]
     assert result.selection == select and result.last_step == 10
     assert result.selected_test_auc is not None and result.last_test_auc is not None
@@ -120,7 +119,7 @@ def test_what_is_selected_is_told_and_the_last_step_beside_it(store: Store, tmp_
 
 
 def test_the_log_has_a_line_a_step_and_a_line_a_stage(store: Store, tmp_path: Path) -> None:
-    trainer(store, tmp_path, steps=3, scales=(1,)).run(Silent())
+    trainer(store, tmp_path, steps=3, scales=(1,)).run(TrainingWatcher())
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines[:3]] == [1, 2, 3]
     assert all(np.isfinite(line["total"]) for line in lines[:3])
@@ -138,7 +137,7 @@ def test_validation_videos_are_training_videos_that_are_not_trained_on(store: St
 def test_a_store_with_one_kind_of_video_is_refused(tmp_path: Path) -> None:
     store = write_store(tmp_path, 1)
     with pytest.raises(UserError, match="no abnormal training video"):
-        trainer(store, tmp_path / "run").run(Silent())
+        trainer(store, tmp_path / "run").run(TrainingWatcher())
 
 
 def test_draws_repeat_no_row_before_all_were_drawn() -> None:
@@ -167,7 +166,7 @@ def test_scale_dropout_keeps_one_scale_and_rests_in_evaluation() -> None:
     kept = keep_scales(4000, 3, 0.5)
     assert kept.any(dim=1).all()
     assert kept.float().mean().item() == pytest.approx(0.5 + 0.125 / 3, abs=0.02)  # none of three: one chance in eight
-    network = SSRL(MODELS["small"](D, (1, 2)))
+    network = SSRL(RECIPES["small"].model(D, (1, 2)))
     scales = {1: torch.randn(4, 8, 1, D), 2: torch.randn(4, 8, 6, D)}
     network.mpa.eval(), network.psr.eval()
     whole = network.eval().aggregate(scales)
@@ -204,12 +203,12 @@ def test_settings_that_are_not_allowed_are_named(changes: dict) -> None:
 
 def test_an_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(UserError, match="paper, released, small"):
-        training_config("mine")
+        find_recipe("mine").training()
 
 
 def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
     """Nine snippets spread over 32 segments: each snippet's score is the mean of its segments' scores."""
-    network = SSRL(MODELS["paper"](D, (1, 2))).eval()
+    network = SSRL(RECIPES["paper"].model(D, (1, 2))).eval()
     record = store.records("test")[0]
     features = {scale: store.features(record.id, scale) for scale in (1, 2)}
     pooled = {scale: torch.from_numpy(pool_segments(array, 32))[None] for scale, array in features.items()}
@@ -225,19 +224,19 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
 
 
 def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
-    run = trainer(store, tmp_path, scales=(2,), steps=80).run(Silent())
+    run = trainer(store, tmp_path, scales=(2,), steps=80).run(TrainingWatcher())
     assert run.stages[-1].last_test_auc > 0.85
     network = load_checkpoint(run.best).network()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     for record in store.records("test"):
-        if record.label:
+        if record.video.label:
             features = {2: store.features(record.id, 2)}
             masks = contribution_masks(network, features, 4, grids)
             assert masks[2].shape == (2, 3) and masks[2].argmax() == 0 and masks[2].max() == 1
 
 
 def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
-    network = SSRL(MODELS["paper"](D, (1, 2, 4))).eval()
+    network = SSRL(RECIPES["paper"].model(D, (1, 2, 4))).eval()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     features = {scale: store.features(store.ids()[0], scale) for scale in (1, 2, 4)}
     masks = attention_masks(network, features, 0, grids)

@@ -6,26 +6,85 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssrl.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ssrl.checkpoints import (
+    FIRST_FORMAT,
+    FORMAT,
+    Checkpoint,
+    FeatureSource,
+    StageResult,
+    load_checkpoint,
+    save_checkpoint,
+)
+from ssrl.config import TrainConfig
 from ssrl.errors import UserError
 from ssrl.model.network import SSRL
 from ssrl.model.recipes import paper_model
+from ssrl.plain import to_plain
+from tests.stores import CONFIG
+
+RESULT = StageResult(2, (1, 2), "last", 9, None, 9, 0.5, 0.5, 1.0)
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     model = paper_model(16, (1, 2))
     path = tmp_path / "best.pt"
-    metrics = {"stages": [{"stage": 1, "selection": "last"}]}
-    save_checkpoint(path, Checkpoint(model, SSRL(model).state_dict(), {"path": "x"}, {"seed": 1}, metrics))
+    features = FeatureSource("x", CONFIG)
+    save_checkpoint(path, Checkpoint(model, SSRL(model).state_dict(), features, TrainConfig(seed=1), (RESULT,)))
     return path
 
 
 def test_a_checkpoint_survives_the_disk(saved: Path) -> None:
     checkpoint = load_checkpoint(saved)
     assert checkpoint.model == paper_model(16, (1, 2))
-    assert checkpoint.store == {"path": "x"} and checkpoint.training == {"seed": 1}
+    assert checkpoint.features == FeatureSource("x", CONFIG) and checkpoint.training == TrainConfig(seed=1)
+    assert checkpoint.stages == (RESULT,)
     assert checkpoint.network().training is False
+
+
+def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -> None:
+    """As earlier versions wrote it: untyped dictionaries of the store, the training and the metrics."""
+    now = load_checkpoint(saved)
+    old = {
+        "format": FIRST_FORMAT,
+        "model": to_plain(now.model),
+        "weights": dict(now.weights),
+        "store": {"path": "x", "fingerprint": CONFIG.fingerprint, "config": to_plain(CONFIG)},
+        "training": {**to_plain(TrainConfig(seed=1)), "stage": 2, "step": 9},
+        "metrics": {"stages": [to_plain(RESULT)]},
+    }
+    torch.save(old, tmp_path / "old.pt")
+    read = load_checkpoint(tmp_path / "old.pt")
+    assert (read.model, read.features, read.training, read.stages) == (
+        now.model,
+        now.features,
+        now.training,
+        now.stages,
+    )
+    imported = {**old, "store": {}, "training": {"recipe": "released"}}
+    torch.save({**imported, "metrics": {"stages": [{"selection": "imported from x.pkl"}]}}, tmp_path / "old.pt")
+    read = load_checkpoint(tmp_path / "old.pt")
+    assert (read.features, read.training, read.stages, read.imported_from) == (None, None, (), "x.pkl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": 3}, "ModelConfig is not made of int"),
+        ({"model": {}}, "ModelConfig lacks feature_dim"),
+        ({"surprise": 1}, "Checkpoint does not know surprise"),
+        ({"weights": {"vtr": "none"}}, "expected a Tensor"),
+        ({"training": {"recipe": "x"}}, "TrainConfig lacks scales"),
+    ],
+)
+def test_a_foreign_dictionary_is_refused_by_name(saved: Path, changes: dict, message: str) -> None:
+    value = torch.load(saved, weights_only=True)
+    torch.save({**value, **changes}, saved)
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(saved)
+    torch.save({"format": FORMAT}, saved)
+    with pytest.raises(UserError, match="Checkpoint lacks model, weights"):
+        load_checkpoint(saved)
 
 
 def test_a_truncated_checkpoint_is_refused(saved: Path) -> None:

@@ -10,8 +10,9 @@ from click.testing import CliRunner, Result
 from fvcore.nn import FlopCountAnalysis
 from torchvision.models.video import Swin3D_T_Weights
 
-from ssrl.checkpoints import Checkpoint, save_checkpoint
+from ssrl.checkpoints import Checkpoint, FeatureSource, save_checkpoint
 from ssrl.commands import evaluate
+from ssrl.config import StoreConfig
 from ssrl.errors import UserError
 from ssrl.extract.encoders import load_encoder
 from ssrl.extract.flops import encoder_complexity
@@ -20,7 +21,6 @@ from ssrl.model.flops import network_complexity
 from ssrl.model.network import SSRL
 from ssrl.model.recipes import ablated, paper_model, released_model
 from ssrl.paper_tables.cost import quantity
-from ssrl.store.layout import StoreConfig
 from tests.stores import other, write_store
 
 RELATION_NETWORK = 23_603_968  # parameters at D = 2048, of the released one
@@ -108,15 +108,16 @@ def test_quantities_in_words(count: int, text: str) -> None:
     assert quantity(count) == text
 
 
-def evaluate_complexity(folder: Path, store: dict[str, object], *more: str) -> Result:
+def evaluate_complexity(folder: Path, config: StoreConfig | None, *more: str) -> Result:
     model = paper_model(16, (1, 2))
-    save_checkpoint(folder / "best.pt", Checkpoint(model, SSRL(model).state_dict(), store))
+    features = None if config is None else FeatureSource(str(folder / "gone"), config)
+    save_checkpoint(folder / "best.pt", Checkpoint(model, SSRL(model).state_dict(), features))
     return CliRunner().invoke(evaluate.main, ["--complexity", "--ckpt", str(folder / "best.pt"), *more])
 
 
 def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
     config = StoreConfig("gone", "micro3d", "embedded", "0" * 64, 16)
-    outcome = evaluate_complexity(tmp_path, {"path": str(tmp_path / "gone"), "config": config.to_json()})
+    outcome = evaluate_complexity(tmp_path, config)
     assert outcome.exit_code == 0, outcome.output
     network, encoder = network_complexity(paper_model(16, (1, 2))), encoder_complexity("micro3d", Geometry(), (1, 2))
     for expected in (
@@ -134,18 +135,18 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
 
 def test_crops_of_the_store_are_counted(tmp_path: Path) -> None:
     config = StoreConfig("gone", "released", "none", "0" * 64, 16, num_crops=10)
-    outcome = evaluate_complexity(tmp_path, {"path": "gone", "config": config.to_json()})
+    outcome = evaluate_complexity(tmp_path, config)
     assert quantity(network_complexity(paper_model(16, (1, 2)), 32, 10).macs) in outcome.stdout
     assert "10 crops" in outcome.stdout
 
 
 def test_an_encoder_that_we_do_not_have_is_not_known(tmp_path: Path) -> None:
-    assert "not known" in evaluate_complexity(tmp_path, {}).stdout
+    assert "not known" in evaluate_complexity(tmp_path, None).stdout
     store = write_store(tmp_path / "store", 4, other(encoder="somebody's"))
-    outcome = evaluate_complexity(tmp_path, {}, "--features", str(store.root))
+    outcome = evaluate_complexity(tmp_path, None, "--features", str(store.root))
     assert "somebody's" in outcome.stdout and "not known" in outcome.stdout
 
 
 def test_nothing_is_measured_so_nothing_can_be_written(tmp_path: Path) -> None:
-    outcome = evaluate_complexity(tmp_path, {}, "--json", str(tmp_path / "m.json"))
-    assert outcome.exit_code == 1 and "--json" in outcome.stderr
+    outcome = evaluate_complexity(tmp_path, None, "--json", str(tmp_path / "m.json"))
+    assert outcome.exit_code == 2 and "--json" in outcome.stderr

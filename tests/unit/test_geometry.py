@@ -1,5 +1,7 @@
 """How a video is cut: every pixel and every frame exactly once."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from ssrl.errors import UserError
 from ssrl.extract.snippets import fill_snippets, resize, tile
 from ssrl.geometry import PAPER_WINDOWS, Geometry
+from ssrl.plain import from_plain, to_plain
 
 SIZES = [(480, 840), (240, 420), (96, 210)]
 
@@ -82,4 +85,4 @@ def test_windows_that_do_not_tile_are_refused_with_the_numbers() -> None:
 
 def test_a_geometry_survives_its_json() -> None:
     geometry = Geometry.with_paper_grids(96, 210, 8)
-    assert Geometry.from_json(geometry.to_json()) == geometry
+    assert from_plain(Geometry, json.loads(json.dumps(to_plain(geometry))), "a test") == geometry

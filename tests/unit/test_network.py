@@ -9,11 +9,12 @@ from click.testing import CliRunner
 from ssrl.checkpoints import load_checkpoint
 from ssrl.commands import import_
 from ssrl.errors import UserError
-from ssrl.model.network import SSRL, ModelConfig, Output
-from ssrl.model.recipes import paper_model, released_model
-from ssrl.model.relation import RelationConfig, RelationNetwork
+from ssrl.model.config import ModelConfig, RelationConfig
+from ssrl.model.network import SSRL, Output
+from ssrl.model.recipes import paper_model, released_model, released_training
+from ssrl.model.relation import RelationNetwork
 from ssrl.model.released_weights import load_released
-from ssrl.train.config import released_training
+from ssrl.plain import from_plain, to_plain
 from ssrl.train.losses import ssrl_losses
 from ssrl.train.stages import warm_start
 from tests.parity import parity, released_network
@@ -133,7 +134,7 @@ def test_features_of_another_width_are_refused_with_both_numbers() -> None:
 
 def test_a_model_survives_its_json() -> None:
     for model in (paper_model(64, (1, 3)), released_model(64, (1, 2, 3, 4))):
-        assert ModelConfig.from_json(model.to_json()) == model
+        assert from_plain(ModelConfig, to_plain(model), "a test") == model
 
 
 @pytest.mark.parametrize("stage", [1, 4])

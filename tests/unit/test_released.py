@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from ssrl.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from ssrl.commands import import_, train
 from ssrl.errors import UserError
-from ssrl.evaluate.scoring import score_videos
-from ssrl.model.network import SSRL, ModelConfig
+from ssrl.evaluate.scoring import score_split
+from ssrl.model.config import ModelConfig, RelationConfig
+from ssrl.model.network import SSRL
 from ssrl.model.recipes import ablated, paper_model, released_model
-from ssrl.model.relation import RelationConfig
 from ssrl.model.released_weights import load_released, released_state
 from tests.stores import D, write_store
 
@@ -55,7 +55,7 @@ def test_a_trained_checkpoint_scores_the_same_after_there_and_back(tmp_path: Pat
     best, released, again = tmp_path / "run" / "best.pt", tmp_path / "released.pth", tmp_path / "again.pt"
     assert "scales 1,2,3,4" in run("export", best, "--out", released)
     run("checkpoint", released, "--out", again)
-    before, after = (list(score_videos(load_checkpoint(path).network(), store)) for path in (best, again))
+    before, after = (list(score_split(load_checkpoint(path).network(), store)) for path in (best, again))
     assert len(before) == 8
     assert all(np.array_equal(one.scores, other.scores) for one, other in zip(before, after, strict=True))
     state = torch.load(released, weights_only=True)

@@ -19,9 +19,9 @@ from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import attention_mask, combine_masks, overlay
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.plots import plot_scores
-from ssrl.evaluate.protocol import VideoScores
 from ssrl.evaluate.report import svg
 from ssrl.evaluate.report.write import format_csv, write_report, write_scores
+from tests.scores import make_scores
 
 VOID = {"meta", "input", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert(1)</script>"
@@ -29,7 +29,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 def video(video_id, label=1, num_frames=40, anomalies=((16, 30),), category="", fps=None, seed=0):
     scores = np.random.default_rng(seed).random(-(-num_frames // 16)).astype(np.float32)
-    return VideoScores(video_id, label, category, num_frames, fps, scores, 16, anomalies)
+    return make_scores(video_id, label, category, num_frames, fps, scores, 16, anomalies)
 
 
 class Page(HTMLParser):
@@ -92,7 +92,7 @@ def test_the_page_shows_every_video_and_refers_to_files_of_its_folder_alone(tmp_
 
 def test_the_headline_is_the_auc_in_words(tmp_path):
     scores = np.array([0.1, 0.9, 0.4], dtype=np.float32)  # anomalous frames 16..29: 14 at 0.9, others lower
-    videos = [VideoScores("a", 1, "", 40, None, scores, 16, ((16, 32),)), video("n", 0, anomalies=())]
+    videos = [make_scores("a", 1, "", 40, None, scores, 16, ((16, 32),)), video("n", 0, anomalies=())]
     result = evaluate(videos)
     _, page = report(tmp_path, videos)
     assert f"{100 * result.auc:.2f}%" in page.text
@@ -127,7 +127,7 @@ def test_what_users_name_is_never_html(tmp_path):
 
 
 def test_videos_without_labels_get_no_metrics_and_no_filter_by_label(tmp_path):
-    unlabelled = [video("low", None, anomalies=None), VideoScores("high", None, "", 9, 30.0, np.ones(1), 16)]
+    unlabelled = [video("low", None, anomalies=None), make_scores("high", None, "", 9, 30.0, np.ones(1), 16)]
     page = Page(write_scores(tmp_path, unlabelled, title="t", facts={}).read_text(encoding="utf-8"))
     assert [attributes["data-id"] for tag, attributes in page.tags if tag == "article"] == ["high", "low"]
     assert "100.0% of frames ≥ 0.5" in page.text
@@ -176,7 +176,7 @@ def test_metrics_and_scores_can_be_read_back_exactly(tmp_path):
 
 def test_tiny_scores_keep_their_order_in_the_file():
     scores = np.array([1e-30, 1.1e-30, 0.99999994], dtype=np.float32)
-    text = format_csv(VideoScores("v", 0, "", 48, None, scores, 16, None))
+    text = format_csv(make_scores("v", 0, "", 48, None, scores, 16, None))
     assert "e" not in text.replace("frame,score,label", "")  # plain decimals
     assert len({line.split(",")[1] for line in text.splitlines()[1:]}) == 3
 
@@ -198,7 +198,7 @@ def test_a_report_of_a_whole_test_set_stays_small():
     for index in range(60):
         scores = rng.random(4000).astype(np.float32)  # noise: the worst case for a picture
         anomalies = ((9, 99),) if index % 2 else ()
-        videos.append(VideoScores(f"v{index}", index % 2, "", 64_000, 30.0, scores, 16, anomalies))
+        videos.append(make_scores(f"v{index}", index % 2, "", 64_000, 30.0, scores, 16, anomalies))
     strips = sum(len(svg.draw_strip(one)) for one in videos)
     assert strips * 290 / 60 < 5e6  # bytes, of the 10 MB that a page of 290 videos may have
 
@@ -228,7 +228,7 @@ def test_a_strip_is_the_score_of_each_frame(num_frames):
 def test_a_long_strip_loses_neither_peak_nor_dip():
     scores = np.full(5000, 0.5, dtype=np.float32)
     scores[1234], scores[4001] = 1.0, 0.0
-    one = VideoScores("v", 0, "", 5000 * 16 - 3, None, scores, 16, None)
+    one = make_scores("v", 0, "", 5000 * 16 - 3, None, scores, 16, None)
     drawn = steps_of(one)
     assert drawn.max() == 1.0 and drawn.min() == 0.0
     column = 16 * 5000 / 360  # frames a column
@@ -240,7 +240,7 @@ def test_a_long_strip_loses_neither_peak_nor_dip():
 def test_a_column_keeps_the_order_of_peak_and_dip():
     rising = np.resize(np.linspace(0, 1, 12, dtype=np.float32), 4320)  # 360 columns of 12 snippets, each rising
     for scores, first in ((rising, 0.0), (1 - rising, 1.0)):
-        starts, shown = svg.merge_steps(VideoScores("v", 0, "", 4320 * 16, None, scores, 16, None))
+        starts, shown = svg.merge_steps(make_scores("v", 0, "", 4320 * 16, None, scores, 16, None))
         assert np.array_equal(starts, np.arange(720) * 6 * 16)
         assert shown[::2].tolist() == [first] * 360 and shown[1::2].tolist() == [1 - first] * 360
 

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from ssrl.commands.store import main
+from ssrl.config import STORE_FORMAT
 from ssrl.errors import UserError
 from ssrl.extract import pipeline
 from ssrl.files import TEMPORARY_MARK
-from ssrl.store.layout import CONFIG_FILE, FORMAT_VERSION, video_path
+from ssrl.store.layout import CONFIG_FILE, video_path
 from ssrl.store.reader import Store, find_store
 from ssrl.store.segments import pool_segments, segment_view
 from ssrl.store.verify import verify
@@ -100,8 +101,8 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
 def test_another_version_is_refused(tmp_path: Path) -> None:
     write_store(tmp_path, 2)
     path = tmp_path / CONFIG_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": FORMAT_VERSION + 1}))
-    with pytest.raises(UserError, match=f"format {FORMAT_VERSION + 1}; this version reads format {FORMAT_VERSION}"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": STORE_FORMAT + 1}))
+    with pytest.raises(UserError, match=f"format {STORE_FORMAT + 1}; this version reads format {STORE_FORMAT}"):
         Store(tmp_path)
 
 

@@ -65,7 +65,7 @@ class SynthSummary:
         )
 
 
-def synthesise(
+def synthesize(
     out: Path,
     config: SynthConfig = SynthConfig(),  # noqa: B008 - frozen
     workers: int = DEFAULT_WORKERS,

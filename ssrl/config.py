@@ -1,0 +1,125 @@
+"""How a network is trained, and what the features of a store have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from ssrl.errors import UserError
+from ssrl.geometry import PAPER_SEGMENTS, Geometry
+
+Selection = Literal["last", "val", "test"]
+Stages = Literal["step", "joint"]
+Dtype = Literal["float16", "float32"]
+TrainSampling = Literal["dense", "segments"]
+STORE_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and forms of the loss (Sect. 3.5). The defaults are the paper's."""
+
+    margin: float = 100.0  # ε of eq. 8
+    num_selected: int | None = 3  # k of eq. 7; None: T // 10
+    magnitude_weight: float = 1e-4  # λ_fm
+    sparsity_weight: float = 8e-3  # λ_1
+    smoothness_weight: float = 8e-4  # λ_2
+    classification: Literal["snippets", "mean score"] = "snippets"  # eq. 9, or BCE on the selected snippets' mean
+    magnitude: Literal["hinge", "distance"] = "hinge"  # eq. 8, or the release's squared distances
+    regularisers: Literal["per video", "flat batch"] = "per video"  # eq. 10, or over all scores of a batch as one
+    selection_dropout: float = 0.0  # the release hides magnitudes from the selection with probability 0.7
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained (Sect. 4.2). The defaults are the `paper` recipe. A stage is `steps` batches; stage s
+    adds the s-th scale.
+    """
+
+    recipe: str = "paper"
+    scales: tuple[int, ...] = (1, 2, 3, 4)
+    stages: Stages = "step"  # one scale at a time, or "joint": all at once
+    steps: int = 150
+    videos_per_half: int = 32  # a batch is so many abnormal and as many normal videos
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-4
+    average_from: float = 1.0  # share of a stage's steps after which its weights are averaged; 1: the last ones count
+    num_segments: int = PAPER_SEGMENTS
+    select: Selection = "last"
+    val_fraction: float = 0.25  # of the training videos, held out by `select val`
+    check_every: int = 25  # steps between two looks at the selection metric, and between two saved states
+    seed: int = 0
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self) -> None:
+        check_choices(self, select=Selection, stages=Stages)
+        for name in ("steps", "videos_per_half", "num_segments", "check_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.average_from <= 1:
+            raise UserError(f"average_from must lie between 0 and 1, not at {self.average_from}")
+        if not 0 < self.val_fraction < 1:
+            raise UserError(f"val_fraction must lie between 0 and 1, not at {self.val_fraction}")
+
+    @property
+    def stage_scales(self) -> tuple[tuple[int, ...], ...]:
+        """The scales of each stage: (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)."""
+        if self.stages == "joint":
+            return (self.scales,)
+        return tuple(self.scales[:count] for count in range(1, len(self.scales) + 1))
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """What all features of a store have in common. Two stores mix only where all of it is equal."""
+
+    dataset: str
+    encoder: str
+    weights: str  # how the weights were named: "kinetics400", "embedded", "random:0", a file's name
+    weights_sha256: str
+    feature_dim: int  # D
+    geometry: Geometry = Geometry()
+    scales: tuple[int, ...] = (1, 2, 3, 4)
+    num_crops: int = 1  # C of scale 1; 10 for released features
+    normalisation: str = "(x / 255 - 0.45) / 0.225"
+    precision: str = "float32"  # what the encoder computed in
+    dtype: Dtype = "float16"  # what is on disk
+    train_sampling: TrainSampling = "dense"  # segments: a long training video has one snippet in each of 32 segments
+    reuse_static: bool = False  # whether a patch cube that did not change took the feature of an earlier one
+    format_version: int = STORE_FORMAT
+
+    def __post_init__(self) -> None:
+        check_choices(self, dtype=Dtype, train_sampling=TrainSampling)
+        for scale in self.scales:
+            self.geometry.grid(scale)
+
+    def shape(self, scale: int, num_snippets: int) -> tuple[int, int, int]:
+        """(T, N_r, D), or (T, C, D) at scale 1."""
+        num_patches = self.num_crops if scale == 1 else self.geometry.grid(scale).num_patches
+        return num_snippets, num_patches, self.feature_dim
+
+    @property
+    def grids(self) -> dict[int, tuple[int, int]]:
+        """Rows and columns of each scale's patch grid."""
+        return {grid.scale: (grid.rows, grid.cols) for grid in self.geometry.grids}
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of everything that decides what a feature means; not of which scales there are."""
+        from ssrl.plain import to_plain
+
+        value = {name: value for name, value in to_plain(self).items() if name != "scales"}
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+    def with_scales(self, scales: tuple[int, ...]) -> StoreConfig:
+        return replace(self, scales=scales)
+
+
+def check_choices(config: object, **choices: object) -> None:
+    """Raise a UserError where a field does not hold one of the values of its Literal type."""
+    for name, literal in choices.items():
+        value, allowed = getattr(config, name), get_args(literal)
+        if value not in allowed:
+            raise UserError(f"{name} is {value!r}; allowed are {', '.join(allowed)}")

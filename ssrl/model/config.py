@@ -1,0 +1,76 @@
+"""What decides the shape of the SSRL network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ssrl.errors import UserError
+
+Attention = Literal["softmax", "mean"]
+WHOLE_FRAME = 1  # the scale whose features are added as they are
+PAPER_GRIDS = {1: (1, 1), 2: (2, 3), 3: (3, 5), 4: (4, 7)}
+
+
+@dataclass(frozen=True)
+class RelationConfig:
+    """What of the relation network is there (Table 5), and how its attention is normalised."""
+
+    attention: Attention = "softmax"  # eq. 1; "mean" is the release's f / N
+    dilated: bool = True
+    non_local: bool = True
+
+
+@dataclass(frozen=True)
+class AggregationConfig:
+    """One branch: (rows, cols, D) → 3x3 convolution → fully connected D."""
+
+    rows: int
+    cols: int
+    stride: int = 2
+    padding: int = 1
+    dropout: float = 0.0  # after the fully connected layer
+
+    @property
+    def conv_shape(self) -> tuple[int, int]:
+        """Rows and columns after the 3x3 convolution."""
+        rows, cols = ((n + 2 * self.padding - 3) // self.stride + 1 for n in (self.rows, self.cols))
+        return rows, cols
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the network's shape. The defaults are the `paper` recipe at D = 2048."""
+
+    feature_dim: int = 2048
+    scales: tuple[int, ...] = (1, 2, 3, 4)
+    branches: Mapping[int, AggregationConfig] = field(
+        default_factory=lambda: {r: AggregationConfig(*grid) for r, grid in PAPER_GRIDS.items() if r != WHOLE_FRAME}
+    )  # one a scale >= 2; scales that are not in `scales` are ignored
+    vtr: RelationConfig = RelationConfig()
+    psr: RelationConfig | None = RelationConfig()  # None: without the PSR module (Table 4)
+    share_psr: bool = False  # one PSR for all scales (Table 1)
+    dropout: float = 0.7
+    scale_dropout: float = 0.0  # chance that a video is trained on without a scale; one scale always stays
+    standardise: bool = True  # features to zero mean and unit variance over the training videos
+    spread_to: int = 32  # a shorter video is scored spread over so many segments, as it was trained on; 0: as it is
+
+    def __post_init__(self) -> None:
+        if self.feature_dim % 8:
+            raise UserError(f"the relation network needs a feature dimension that 8 divides, not {self.feature_dim}")
+        if not self.scales or len(set(self.scales)) < len(self.scales):
+            raise UserError(f"scales must be named once each, not {list(self.scales)}")
+        for scale in self.patch_scales:
+            if scale not in self.branches:
+                raise UserError(f"scale {scale} has no grid; there are grids for {sorted(self.branches)}")
+            if min(self.branches[scale].conv_shape) < 1:
+                branch = self.branches[scale]
+                raise UserError(f"the grid {branch.rows}x{branch.cols} of scale {scale} is too small for MPA's 3x3")
+
+    @property
+    def patch_scales(self) -> tuple[int, ...]:
+        return tuple(scale for scale in self.scales if scale != WHOLE_FRAME)
+
+    def with_scales(self, scales: tuple[int, ...]) -> ModelConfig:
+        return replace(self, scales=scales)

@@ -1,0 +1,177 @@
+"""Checkpoint + store → metrics, report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssrl.errors import UserError
+from ssrl.hardware import Device
+from ssrl.workflows.choices import Protocol, Where
+
+if TYPE_CHECKING:
+    from ssrl.checkpoints import Checkpoint
+    from ssrl.evaluate.metrics import Evaluation
+    from ssrl.evaluate.protocol import VideoScores
+    from ssrl.store.reader import Store
+
+PICTURED_VIDEOS = 12  # in a report: the most suspicious ones
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """Which checkpoint is measured on what, and which files that gives."""
+
+    checkpoint: str | PathLike[str]
+    features: Path | None = None  # the store; None: the checkpoint's own
+    json: Path | None = None  # a file for all metrics
+    report: Path | None = None  # a folder for the report
+    protocol: Protocol = "true"
+    where: Where = "contribution"  # what the report's heatmaps show
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """How a checkpoint was chosen, and the frame AUC of the last step beside it."""
+
+    by: str
+    step: int | None
+    last_step: int | None
+    last_step_auc: float | None
+
+    def __str__(self) -> str:
+        return self.by if self.step is None else f"{self.by}, step {self.step} of {self.last_step}"
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What was measured. `report` is the report's page."""
+
+    evaluation: Evaluation
+    videos: tuple[VideoScores, ...]
+    checkpoint: Checkpoint
+    checkpoint_path: Path
+    store: Store
+    report: Path | None = None
+
+    @cached_property
+    def selected(self) -> Selected:
+        if not self.checkpoint.stages:
+            imported = self.checkpoint.imported_from
+            return Selected(f"imported from {imported}" if imported else "unknown", None, None, None)
+        last = self.checkpoint.stages[-1]
+        return Selected(last.selection, last.selected_step, last.last_step, last.last_test_auc)
+
+    def metrics(self) -> dict[str, Any]:
+        """What the JSON file holds: the metrics, and what they were measured on."""
+        from ssrl.plain import to_plain
+
+        return {
+            **self.evaluation.to_json(),
+            "selection": to_plain(self.selected),
+            "stages": to_plain(self.checkpoint.stages),
+            "checkpoint": str(self.checkpoint_path),
+            "features": str(self.store.root),
+        }
+
+
+class EvaluationWatcher:
+    """What is told while videos are scored. Does nothing: override what is of interest."""
+
+    def scoring_begins(self, num_videos: int) -> None: ...
+
+    def video_scored(self, video: VideoScores) -> None: ...
+
+
+def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None = None) -> EvaluateResult:
+    """Score the test videos of a store, measure, and write the files that were asked for.
+
+    Raises a UserError where the store does not fit the checkpoint, or has no test videos.
+    """
+    from ssrl.checkpoints import load_checkpoint
+    from ssrl.evaluate.metrics import evaluate
+    from ssrl.evaluate.protocol import check_protocol
+    from ssrl.evaluate.scoring import score_split
+    from ssrl.files import write_json
+    from ssrl.hardware import choose_device
+
+    check_protocol(request.protocol)
+    watcher = watcher or EvaluationWatcher()
+    checkpoint = load_checkpoint(request.checkpoint)
+    store = open_store(checkpoint, request.features)
+    network = checkpoint.network(choose_device(request.device))
+    watcher.scoring_begins(len(store.records("test")))
+    videos = []
+    for video in score_split(network, store):
+        videos.append(video)
+        watcher.video_scored(video)
+    evaluation = evaluate(videos, request.protocol)
+    path = Path(request.checkpoint)
+    result = EvaluateResult(evaluation, tuple(videos), checkpoint, path, store, _page(request.report))
+    if request.json is not None:
+        write_json(request.json, result.metrics())
+    if request.report is not None:
+        _write_report(request.report, result, network, request.where)
+    return result
+
+
+def open_store(checkpoint: Checkpoint, path: Path | None = None) -> Store:
+    """The store at `path`, or the checkpoint's own; refused where its features are of another configuration."""
+    from ssrl.plain import differences
+    from ssrl.store.reader import Store
+
+    trained_on = checkpoint.features
+    if path is None:
+        if trained_on is None:
+            raise UserError("the checkpoint does not say where its features are; name them with --features")
+        path = Path(trained_on.path)
+        if not (path / "store.json").is_file():
+            raise UserError(f"the checkpoint's features were at {path}, and are not there; name them with --features")
+    store = Store(path)
+    if trained_on is not None and store.config.fingerprint != trained_on.config.fingerprint:
+        found = differences(store.config.with_scales(trained_on.config.scales), trained_on.config)
+        different = [text for text in found if not text.startswith("dataset:")]
+        if different:
+            raise UserError(
+                f"{path} holds features of another configuration than the checkpoint was trained on "
+                f"(there, not trained on): {'; '.join(different)}"
+            )
+    store.check_scales(checkpoint.model.scales)
+    return store
+
+
+def _page(folder: Path | None) -> Path | None:
+    return None if folder is None else folder / "index.html"
+
+
+def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where) -> None:
+    """The report, with heatmaps of the most suspicious snippets, if the videos are still at their place."""
+    from ssrl.evaluate.report.write import write_report
+    from ssrl.workflows.overlays import write_overlays
+
+    store, selected = result.store, result.selected
+    auc = selected.last_step_auc
+    facts = {
+        "checkpoint": str(result.checkpoint_path),
+        "features": f"{store.root} ({store.config.encoder}, weights {store.config.weights})",
+        "scales": ", ".join(map(str, result.checkpoint.model.scales)),
+        "selection": str(selected),
+        "AUC of the last step": "not defined" if auc is None else f"{auc:.2%}",
+        "protocol": result.evaluation.protocol,
+    }
+    suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:PICTURED_VIDEOS]
+    overlays = write_overlays(folder, network, store, suspicious, where)
+    title = f"Anomaly scores on {store.config.dataset}"
+    write_report(
+        folder,
+        result.evaluation,
+        result.videos,
+        title=title,
+        facts=facts,
+        overlays=overlays,
+        metrics=result.metrics(),
+    )

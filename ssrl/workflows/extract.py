@@ -1,0 +1,94 @@
+"""Videos → patch-feature store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssrl.config import Dtype, TrainSampling
+from ssrl.extract.sharing import Rank, Shard, hand_out
+from ssrl.geometry import PAPER_SIZE
+from ssrl.hardware import Device
+from ssrl.workflows.choices import Decoder, Precision, Runtime
+
+if TYPE_CHECKING:
+    from ssrl.extract.pipeline import ExtractionWatcher, Summary
+
+
+@dataclass(frozen=True)
+class ExtractRequest:
+    """Which videos become which store, and how."""
+
+    dataset: str  # a name of `ssrl.datasets`
+    root: Path | None = None  # where the dataset is; None: data/DATASET
+    out: Path | None = None  # the store's folder; None: features/DATASET
+    manifest: Path | None = None  # of the dataset "manifest": its table of videos
+    frame_labels: Path | None = None  # likewise: its table of anomalous frames
+    encoder: str = "micro3d"
+    weights: str | None = None  # a name or a file; None: the encoder's own
+    runtime: Runtime = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    decoder: Decoder = "auto"
+    decoders: int | None = None  # processes that decode; None: 1, or 4 for a GPU
+    memory: int | None = None  # bytes, of all processes together; None: as needed
+    scales: tuple[int, ...] = (1, 2, 3, 4)
+    size: tuple[int, int] = PAPER_SIZE  # height and width in pixels
+    dtype: Dtype = "float16"  # of the features on disk
+    train_sampling: TrainSampling = "dense"
+    reuse_static: bool = False
+    shard: Shard = Shard()
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What a run came to, and where."""
+
+    store: Path
+    summary: Summary
+    missing: tuple[str, ...]  # what the dataset should hold but the disk does not
+
+    @property
+    def complete(self) -> bool:
+        return not self.summary.failed and not self.missing
+
+
+def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None = None) -> ExtractResult:
+    """Encode the videos of a dataset. Those that the store has already are skipped; one that fails is named in the
+    result. Under torchrun, all ranks share the videos.
+
+    Raises a UserError where nothing can be done: an unknown name, no video, a store of another configuration.
+    """
+    from ssrl.datasets import load_dataset
+    from ssrl.extract.encoders import load_encoder
+    from ssrl.extract.memory import plan_decoding
+    from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
+    from ssrl.extract.runtimes import choose_runtime
+    from ssrl.geometry import Geometry
+    from ssrl.store.writer import StoreWriter
+
+    watcher = watcher or ExtractionWatcher()
+    root = request.root or Path("data") / request.dataset
+    found = load_dataset(request.dataset, root, manifest=request.manifest, frame_labels=request.frame_labels)
+    rank = Rank.of_environment()
+    encoder = load_encoder(request.encoder, request.weights)
+    local_rank = rank.local_rank if rank else 0
+    settings = choose_runtime(encoder, request.runtime, request.device, request.precision, local_rank)
+    config = encoder.describe_features(
+        request.dataset,
+        geometry=Geometry.with_paper_grids(*request.size),
+        scales=request.scales,
+        precision=settings.precision,
+        dtype=request.dtype,
+        train_sampling=request.train_sampling,
+        reuse_static=request.reuse_static,
+    )
+    writer = StoreWriter(request.out or Path("features") / request.dataset, config)
+    runtimes = settings.runtimes(config.geometry)
+    runtime = runtimes(writer.config.scales)
+    decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, config.geometry)
+    videos = request.shard.of(found.videos) if request.shard.count > 1 else list(found.videos)
+    watcher.run_begins(found, str(settings), len(videos))
+    shared = hand_out(videos, rank.counter()) if rank else videos
+    return ExtractResult(writer.root, extract_videos(shared, writer, runtimes, watcher, decoding), found.missing)

@@ -1,0 +1,123 @@
+"""Videos without labels + checkpoint → scores, heatmaps, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssrl.errors import UserError
+from ssrl.hardware import Device
+from ssrl.workflows.choices import Where
+
+if TYPE_CHECKING:
+    from ssrl.checkpoints import Checkpoint
+    from ssrl.datasets.video import Video
+    from ssrl.evaluate.protocol import VideoScores
+    from ssrl.extract.encoders import Encoder
+    from ssrl.extract.pipeline import ExtractionWatcher
+    from ssrl.model.network import SSRL
+    from ssrl.store.reader import Store
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Which videos (files, or folders of frames) are scored with which checkpoint, and where the results go."""
+
+    videos: Sequence[str | PathLike[str]]
+    checkpoint: str | PathLike[str] | Checkpoint
+    out: str | PathLike[str]
+    weights: str | None = None  # the encoder's, where they are a file; None: those of the checkpoint
+    where: Where = "contribution"  # what the heatmaps show
+    device: Device = "auto"
+    pictures: bool = True  # heatmaps over frames
+
+
+@dataclass(frozen=True)
+class ScoreResult:
+    """The scores of each video that could be read, in the order of the request; `page` shows them all."""
+
+    videos: tuple[VideoScores, ...]
+    failed: Mapping[str, str]  # id → reason
+    page: Path | None  # None where no video could be read
+
+
+def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None) -> ScoreResult:
+    """Extract the features of new videos as those that the checkpoint was trained on, and score every snippet.
+
+    What is extracted already below `out` is kept. Raises a UserError where the checkpoint's encoder is not at hand.
+    """
+    from ssrl.checkpoints import Checkpoint, load_checkpoint
+    from ssrl.datasets.video import Dataset
+    from ssrl.evaluate.scoring import score_video
+    from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
+    from ssrl.extract.runtimes import choose_runtime
+    from ssrl.hardware import choose_device
+    from ssrl.store.reader import Store
+    from ssrl.store.writer import StoreWriter
+
+    given, out = request.checkpoint, Path(request.out)
+    checkpoint, name = (given, "the checkpoint") if isinstance(given, Checkpoint) else (load_checkpoint(given), given)
+    encoder = load_same_encoder(checkpoint, str(name), request.weights)
+    assert checkpoint.features is not None
+    config = checkpoint.features.config.with_scales(checkpoint.model.scales)
+    settings = choose_runtime(encoder, device=request.device, precision=config.precision)
+    videos = tuple(_unlabelled(Path(path)) for path in request.videos)
+    dataset = Dataset("new videos", videos)
+    watcher = watcher or ExtractionWatcher()
+    watcher.run_begins(dataset, str(settings), len(videos))
+    writer = StoreWriter(out / "features", config)
+    summary = extract_videos(dataset.videos, writer, settings.runtimes(config.geometry), watcher)
+    network, store = checkpoint.network(choose_device(request.device)), Store(writer.root)
+    scored = tuple(
+        score_video(network, store, store.record(video.id)) for video in videos if video.id not in summary.failed
+    )
+    facts = {"checkpoint": str(name), "encoder": f"{config.encoder}, weights {config.weights}"}
+    page = _write_page(out, network, store, scored, facts, request) if scored else None
+    return ScoreResult(scored, summary.failed, page)
+
+
+def load_same_encoder(checkpoint: Checkpoint, name: str, weights: str | None = None) -> Encoder:
+    """The encoder that made the features `checkpoint` was trained on. Raises a UserError where it is not at hand."""
+    from ssrl.extract.encoders import ENCODERS, load_encoder
+
+    if checkpoint.features is None:
+        raise UserError(f"{name} does not know what features it was trained on, so it cannot score videos")
+    config = checkpoint.features.config
+    if config.encoder not in ENCODERS:
+        raise UserError(
+            f"{name} was trained on imported features ({config.encoder}), whose encoder is not here, so it cannot "
+            f"score videos; train on features of ssrl-extract"
+        )
+    encoder = load_encoder(config.encoder, weights or config.weights)
+    if encoder.weights.sha256 != config.weights_sha256:
+        raise UserError(
+            f"{name} was trained on features of {config.encoder} with the weights {config.weights} "
+            f"(SHA-256 {config.weights_sha256[:12]}…), and these are others ({encoder.weights.sha256[:12]}…); "
+            f"name the right file with --weights"
+        )
+    return encoder
+
+
+def _unlabelled(path: Path) -> Video:
+    """A video without a label, named by its file or folder."""
+    from ssrl.datasets.video import Video
+
+    return Video(path.resolve().name if path.is_dir() else path.stem, path.resolve(), None, "test")
+
+
+def _write_page(
+    out: Path,
+    network: SSRL,
+    store: Store,
+    videos: Sequence[VideoScores],
+    facts: Mapping[str, str],
+    request: ScoreRequest,
+) -> Path:
+    from ssrl.evaluate.report.write import write_scores
+    from ssrl.workflows.overlays import write_overlays
+
+    overlays = write_overlays(out, network, store, videos, request.where) if request.pictures else {}
+    return write_scores(out, videos, title="Anomaly scores", facts=facts, overlays=overlays)

@@ -1,0 +1,74 @@
+"""Patch-feature store → checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssrl.config import Selection, Stages, TrainConfig
+from ssrl.hardware import Device
+from ssrl.model.recipes import ablated, find_recipe
+
+if TYPE_CHECKING:
+    from ssrl.store.reader import Store
+    from ssrl.train.stages import Run, Trainer, TrainingWatcher
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What is trained on what. `steps` and `learning_rate` are the recipe's where they are None."""
+
+    features: Path | None = None  # the store; None: the one below features/
+    out: Path | None = None  # the run's folder; None: runs/STORE-seedN
+    recipe: str = TrainConfig.recipe
+    scales: tuple[int, ...] = TrainConfig.scales  # in order of introduction
+    stages: Stages = TrainConfig.stages
+    steps: int | None = None  # batches per stage
+    learning_rate: float | None = None
+    seed: int = TrainConfig.seed  # of initialization, batches and dropout
+    select: Selection = TrainConfig.select  # what is best: the last step, or the best by val or test AUC
+    share_psr: bool = False  # the ablations: see `ssrl.model.recipes.ablated`
+    no_psr: bool = False
+    no_dilated: bool = False
+    no_non_local: bool = False
+    device: Device = "auto"
+    resume: bool = False  # go on where the run in `out` stopped
+
+    def __post_init__(self) -> None:
+        self.config()  # whose checks are ours
+
+    def config(self) -> TrainConfig:
+        options = {"steps": self.steps, "learning_rate": self.learning_rate}
+        given = {name: value for name, value in options.items() if value is not None}
+        training = find_recipe(self.recipe).training
+        return training(scales=self.scales, stages=self.stages, seed=self.seed, select=self.select, **given)
+
+
+def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -> Run:
+    """Train stage by stage, and measure each on the test videos where they have frame labels.
+
+    Raises a UserError where the store lacks a scale or a kind of video, and for a folder that holds another run.
+    """
+    from ssrl.store.reader import Store, find_store
+    from ssrl.train.stages import TrainingWatcher
+
+    store = Store(request.features or find_store(Path("features")))
+    return open_trainer(request, store).run(watcher or TrainingWatcher(), request.resume)
+
+
+def open_trainer(request: TrainRequest, store: Store) -> Trainer:
+    """Everything that a run needs."""
+    from ssrl.evaluate.scoring import frame_auc
+    from ssrl.hardware import choose_device
+    from ssrl.train.stages import Trainer
+
+    folder = request.out or Path("runs") / f"{store.root.name}-seed{request.seed}"
+    model = ablated(
+        find_recipe(request.recipe).model(store.config.feature_dim, request.scales, store.config.grids),
+        share_psr=request.share_psr,
+        no_psr=request.no_psr,
+        no_dilated=request.no_dilated,
+        no_non_local=request.no_non_local,
+    )
+    return Trainer(store, folder, request.config(), model, choose_device(request.device), frame_auc(store))
