@@ -37,8 +37,7 @@ lint: $(STAMP)
 	$(BIN)/codespell
 
 types: $(STAMP)
-	rm -rf build/types && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/types .
-	MYPYPATH=build/types $(BIN)/mypy -p ssrl -p tests -p benchmarks
+	$(BIN)/mypy -p ssrl -p tests -p benchmarks
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.extraction $(ARGS)
