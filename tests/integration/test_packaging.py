@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 from configparser import ConfigParser
 from pathlib import Path
@@ -69,7 +68,7 @@ def python(request: pytest.FixtureRequest, tree: Path, wheel: Path, tmp_path_fac
     site_packages = Path(
         run(executable, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
     )
-    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site_packages / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("-packages")))
     package = [wheel] if request.param == "wheel" else ["--no-build-isolation", "--editable", tree]
     pip("--python", executable, "install", "--ignore-installed", "--no-deps", "--no-index", *package, cwd=home)
     return executable
