@@ -10,7 +10,7 @@ DATA ?= data/$(DATASET)
 ENCODER ?= micro3d
 ARGS ?=
 
-.PHONY: setup demo test check bench features tables clean
+.PHONY: setup demo test test-fast check lint types bench features tables clean
 
 setup: $(STAMP)
 
@@ -25,12 +25,19 @@ demo: $(STAMP)  ## video in, scores and a report out, on a synthetic set
 test: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP)
+test-fast: $(STAMP)  ## leaves out what takes more than some seconds
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: lint types
+	$(BIN)/python -m pytest tests/unit/test_imports.py
+
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/types && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/types .
-	MYPYPATH=build/types $(BIN)/mypy -p ssrl
-	$(BIN)/python -m pytest tests/test_imports.py
+	$(BIN)/codespell
+
+types: $(STAMP)
+	$(BIN)/mypy -p ssrl -p tests -p benchmarks
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.extraction $(ARGS)

@@ -33,7 +33,9 @@ RUNTIMES = [
     ("openvino", "cpu", "float32"),
     ("openvino", "cpu", "bfloat16"),
     *(
-        pytest.param((runtime, "cuda", precision), marks=pytest.mark.skipif(not HAS_CUDA, reason="no GPU"))
+        pytest.param(
+            (runtime, "cuda", precision), marks=[pytest.mark.gpu, pytest.mark.skipif(not HAS_CUDA, reason="no GPU")]
+        )
         for runtime in ("torch", "torch-compile")
         for precision in ("float32", "bfloat16")
     ),
