@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks.clip import write_clip
 from benchmarks.peak_memory import peak_bytes
-from ssrl.extract.encoders.i3d import randomise_norms
+from ssrl.extract.encoders.i3d import randomize_norms
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.geometry import Geometry
@@ -40,7 +40,7 @@ def main() -> None:
 def untrained() -> Any:
     torch.manual_seed(0)
     model = i3d_r50(pretrained=False).eval()
-    randomise_norms(model)
+    randomize_norms(model)
     return model
 
 

@@ -55,7 +55,7 @@ def _stretched(columns: np.ndarray) -> np.ndarray:
 def combine_masks(masks: Mapping[int, np.ndarray], height: int, width: int) -> np.ndarray:
     """Masks {scale: (rows, cols)} of one snippet → their mean on the frame, (height, width) float32 in 0..1.
 
-    Each mask grows to the frame by bilinear interpolation between the centres of its patches. The brightest place
+    Each mask grows to the frame by bilinear interpolation between the centers of its patches. The brightest place
     of the mean becomes 1; masks that are all zero stay so.
     """
     if not masks:
@@ -111,12 +111,12 @@ def _with_score_bar(picture: np.ndarray, score: float, label: str) -> np.ndarray
     top, bottom = middle - size * 0.3, middle + size * 0.3
     draw.rectangle((left, top, left + bar_width, bottom), (255, 255, 255, 60))
     if score > 0:
-        draw.rectangle((left, top, left + bar_width * score, bottom), _heat_colour(score))
+        draw.rectangle((left, top, left + bar_width * score, bottom), _heat_color(score))
     draw.text((left + bar_width + margin, middle), label, (220, 224, 230, 255), font, anchor="lm")
     return np.asarray(Image.alpha_composite(image, plate).convert("RGB"))
 
 
-def _heat_colour(score: float) -> tuple[int, int, int, int]:
+def _heat_color(score: float) -> tuple[int, int, int, int]:
     red, green, blue, _ = colormaps[COLORMAP](0.45 + 0.45 * score, bytes=True)
     return int(red), int(green), int(blue), 255
 

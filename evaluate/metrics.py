@@ -179,10 +179,10 @@ def _check(videos: Sequence[VideoScores], protocol: Protocol) -> None:
     check_protocol(protocol)
     if not videos:
         raise UserError("there are no videos to evaluate; the test split is empty")
-    unlabelled = [video.id for video in videos if video.label is None]
-    if unlabelled:
-        names = ", ".join(unlabelled[:5])
-        raise UserError(f"{len(unlabelled)} videos have no label, so that nothing can be measured: {names}")
+    unlabeled = [video.id for video in videos if video.label is None]
+    if unlabeled:
+        names = ", ".join(unlabeled[:5])
+        raise UserError(f"{len(unlabeled)} videos have no label, so that nothing can be measured: {names}")
     twice = sorted(name for name, count in Counter(video.id for video in videos).items() if count > 1)
     if twice:
         raise UserError(f"{len(twice)} ids stand for two videos: {', '.join(twice[:5])}; pass each video once")

@@ -162,5 +162,5 @@ def annotation_warnings(video: VideoScores) -> tuple[str, ...]:
                 f"the {video.num_frames} frames of the video; {rest}"
             )
     if video.label == 1 and video.anomalies is not None and not video.clipped_anomalies:
-        found.append(f"{video.id}: labelled abnormal, but none of its frames is; all of them count as normal")
+        found.append(f"{video.id}: labeled abnormal, but none of its frames is; all of them count as normal")
     return tuple(found)

@@ -80,7 +80,7 @@ def contribution_masks(
 
     The contributions are integrated gradients (Sundararajan et al., 2017) of the snippet's logit, from a snippet of
     mean training features to the one at hand; what lowers the score counts as nothing. The network sees the snippet
-    among its neighbours, as many as it was trained on.
+    among its neighbors, as many as it was trained on.
     """
     device = next(network.parameters()).device
     start = max(0, snippet - CONTEXT // 2)

@@ -20,7 +20,7 @@ from ssrl.geometry import Grid
 LARGEST_BLOCK = 8  # pixels a side
 FRAMES_PER_BLOCK = 4
 NOISE_FACTOR = 6.0  # standard deviations of a block's mean that count as noise
-LEAST_TOLERANCE = 1.0  # grey levels of 255; what compression alone may change
+LEAST_TOLERANCE = 1.0  # gray levels of 255; what compression alone may change
 
 
 class StaticReuse:

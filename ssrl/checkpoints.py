@@ -77,7 +77,7 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     path = Path(path)
     value = load_tensors(path)
     found = value.get("format") if isinstance(value, Mapping) else None
-    if found == FIRST_FORMAT:
+    if found == FIRST_FORMAT and {"model", "weights"} <= value.keys():
         value = _from_first_format(value)
     elif found != FORMAT:
         raise UserError(
@@ -120,10 +120,20 @@ def _from_first_format(value: Mapping[str, Any]) -> dict[str, Any]:
     stages = metrics.get("stages", [])
     imported = next((stage["selection"] for stage in stages if set(stage) == {"selection"}), "")
     trained = {name: setting for name, setting in training.items() if name not in ("stage", "step")}
+    weights = {name.replace("standardise.", "standardize."): weight for name, weight in value["weights"].items()}
     return {
-        **{name: value.get(name) for name in ("model", "weights")},
+        "model": _renamed(value["model"]),
+        "weights": weights,
         "features": {"path": store["path"], "config": store["config"]} if "config" in store else None,
-        "training": trained if "scales" in trained else None,
+        "training": _renamed(trained) if "scales" in trained else None,
         "stages": [] if imported else stages,
         "imported_from": imported.removeprefix("imported from "),
     }
+
+
+def _renamed(settings: Any) -> Any:
+    """Settings of the first format, with the names that they have now."""
+    names = {"standardise": "standardize", "regularisers": "regularizers"}
+    if not isinstance(settings, Mapping):
+        return settings
+    return {names.get(name, name): _renamed(value) for name, value in settings.items()}

@@ -28,7 +28,7 @@ class LossConfig:
     smoothness_weight: float = 8e-4  # λ_2
     classification: Literal["snippets", "mean score"] = "snippets"  # eq. 9, or BCE on the selected snippets' mean
     magnitude: Literal["hinge", "distance"] = "hinge"  # eq. 8, or the release's squared distances
-    regularisers: Literal["per video", "flat batch"] = "per video"  # eq. 10, or over all scores of a batch as one
+    regularizers: Literal["per video", "flat batch"] = "per video"  # eq. 10, or over all scores of a batch as one
     selection_dropout: float = 0.0  # the release hides magnitudes from the selection with probability 0.7
 
 

@@ -40,7 +40,7 @@ class StoredVideo:
     num_frames: int  # as counted while decoding
     fps: float | None = None
     source_bytes: int = 0
-    substituted_frames: int = 0  # frames that did not decode and repeat their neighbour
+    substituted_frames: int = 0  # frames that did not decode and repeat their neighbor
     missing_frames: int = 0  # frames that the file declares, and that did not come: it was truncated
     rows: Rows = "snippets"  # what a row of the features is
     reused_cubes: int = 0  # patch cubes that took the feature of an earlier one

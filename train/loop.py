@@ -26,7 +26,7 @@ class StageState:
     """Where a stage stands: all that is needed to go on from here as if nothing had happened."""
 
     step: int = 0
-    optimiser: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
     weights: Weights = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)  # of the weights after the steps of the stage's last part
     num_averaged: int = 0
@@ -53,7 +53,7 @@ class StageTrainer:
         self.device = device
         self.features = Features(bags.view, network.config.scales, device)
         self.half = min(config.videos_per_half, max(len(bags.abnormal), len(bags.normal)))
-        self.optimiser = torch.optim.Adam(
+        self.optimizer = torch.optim.Adam(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
 
@@ -67,7 +67,7 @@ class StageTrainer:
         """Train from `state` to the last step. `measure` gives the selection metric, or None: the last step wins."""
         if state.step:
             self.network.load_state_dict(dict(state.weights))
-            self.optimiser.load_state_dict(state.optimiser)
+            self.optimizer.load_state_dict(state.optimizer)
             state.average = {name: value.to(self.device) for name, value in state.average.items()}
         while state.step < self.config.steps:
             began = time.perf_counter()
@@ -92,9 +92,9 @@ class StageTrainer:
         losses = ssrl_losses(
             _part(output, slice(None, self.half)), _part(output, slice(self.half, None)), self.config.loss
         )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return losses
 
     def _average(self, state: StageState) -> None:
@@ -108,7 +108,7 @@ class StageTrainer:
 
     def _check(self, state: StageState, measure: Measure | None) -> None:
         state.weights = _copied(self.network)
-        state.optimiser = self.optimiser.state_dict()
+        state.optimizer = self.optimizer.state_dict()
         value = None if measure is None else self._measured(measure, state)
         if value is None or state.best_value is None or value >= state.best_value:  # of equals, the later
             state.best_value, state.best_step = value, state.step

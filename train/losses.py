@@ -88,7 +88,7 @@ def _sparsity(scores: Tensor, config: LossConfig) -> Tensor:
 
     The release flattens them to one sequence of B * T scores and takes its L2 norm.
     """
-    if config.regularisers == "flat batch":
+    if config.regularizers == "flat batch":
         return scores.norm()
     return scores.abs().sum(dim=1).mean()
 
@@ -98,6 +98,6 @@ def _smoothness(scores: Tensor, config: LossConfig) -> Tensor:
 
     On the release's flat sequence the step from one video to the next counts too.
     """
-    if config.regularisers == "flat batch":
+    if config.regularizers == "flat batch":
         return scores.flatten().diff().square().sum()
     return scores.diff(dim=1).square().sum(dim=1).mean()

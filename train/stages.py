@@ -111,10 +111,10 @@ class Trainer:
     def _network(self, stage: int, scales: tuple[int, ...], bags: Bags) -> SSRL:
         torch.manual_seed(self.config.seed * 1000 + stage)
         network = SSRL(self.model.with_scales(scales))
-        if self.model.standardise:
+        if self.model.standardize:
             for scale in scales:
                 mean, std = statistics(bags.view, scale, bags.training)
-                network.standardise[str(scale)].load_state_dict({"mean": mean, "std": std})
+                network.standardize[str(scale)].load_state_dict({"mean": mean, "std": std})
         if stage > 1:
             warm_start(network, load_checkpoint(self._stage_file(stage - 1)).weights)
         return network
@@ -201,7 +201,10 @@ class Trainer:
             return [], StageState()
         if not resume:
             raise UserError(f"{self.folder} holds a run already; go on with --resume, or name another with --out")
-        saved = from_plain(SavedRun, load_tensors(path), path)
+        try:
+            saved = from_plain(SavedRun, load_tensors(path), path)
+        except UserError as error:
+            raise UserError(f"{error}. Start the run again with another --out, or delete {self.folder}") from error
         wanted = {"config": self.config, "model": self.model, "store": self.store.config.fingerprint}
         found = {"config": saved.config, "model": saved.model, "store": saved.store}
         different = differences(wanted, found)

@@ -30,7 +30,7 @@ class Encoder:
     feature_dim: int  # D
     network: nn.Module  # (B, K, L, h, w) → (B, D)
     prepare: Callable[[Tensor], Tensor]  # pixels (..., 3) uint8 → (..., K) float32
-    normalisation: str  # what `prepare` does, in words
+    normalization: str  # what `prepare` does, in words
     weights: Weights
     bfloat16: bool = True  # whether "auto" may take it; a small network is fast enough to be the same on all machines
     on_cpu: Callable[[], nn.Module] | None = None  # the same function, arranged for CPUs
@@ -43,7 +43,7 @@ class Encoder:
             self.weights.name,
             self.weights.sha256,
             self.feature_dim,
-            normalisation=self.normalisation,
+            normalisation=self.normalization,
             **settings,
         )
 
@@ -56,7 +56,7 @@ def _i3d_r50(weights: str) -> Encoder:
 
     network, loaded = i3d.load_i3d_r50(weights)
     on_cpu = partial(i3d_cpu.CpuI3D, network)
-    return Encoder("i3d_r50", i3d.FEATURE_DIM, network, i3d.normalised, i3d.NORMALISATION, loaded, on_cpu=on_cpu)
+    return Encoder("i3d_r50", i3d.FEATURE_DIM, network, i3d.normalized, i3d.NORMALIZATION, loaded, on_cpu=on_cpu)
 
 
 def _micro3d(weights: str) -> Encoder:
@@ -66,14 +66,14 @@ def _micro3d(weights: str) -> Encoder:
     loaded = file_weights(weights if weights == "embedded" else path.name, path)
     with refusing_damage(path, "a state dict of micro3d"):
         network = micro3d.load_micro3d(path)
-    return Encoder("micro3d", micro3d.FEATURE_DIM, network, micro3d.grey, micro3d.NORMALISATION, loaded, bfloat16=False)
+    return Encoder("micro3d", micro3d.FEATURE_DIM, network, micro3d.gray, micro3d.NORMALIZATION, loaded, bfloat16=False)
 
 
 def _swin3d_t(weights: str) -> Encoder:
     from ssrl.extract.encoders import swin3d
 
     network, loaded = swin3d.load_swin3d_t(weights)
-    return Encoder("swin3d_t", swin3d.FEATURE_DIM, network, swin3d.normalised, swin3d.NORMALISATION, loaded)
+    return Encoder("swin3d_t", swin3d.FEATURE_DIM, network, swin3d.normalized, swin3d.NORMALIZATION, loaded)
 
 
 Outline = tuple[nn.Module, Callable[[Tensor], Tensor]]  # an encoder's network, untrained, and its `prepare`: to count
@@ -84,13 +84,13 @@ def _i3d_r50_outline() -> Outline:
 
     from ssrl.extract.encoders import i3d
 
-    return i3d.I3D(i3d_r50(pretrained=False).blocks[:-1]), i3d.normalised
+    return i3d.I3D(i3d_r50(pretrained=False).blocks[:-1]), i3d.normalized
 
 
 def _micro3d_outline() -> Outline:
     from ssrl.extract.encoders import micro3d
 
-    return micro3d.Micro3D(), micro3d.grey
+    return micro3d.Micro3D(), micro3d.gray
 
 
 def _swin3d_t_outline() -> Outline:
@@ -98,7 +98,7 @@ def _swin3d_t_outline() -> Outline:
 
     from ssrl.extract.encoders import swin3d
 
-    return swin3d.Swin3D(swin3d_t()), swin3d.normalised
+    return swin3d.Swin3D(swin3d_t()), swin3d.normalized
 
 
 @dataclass(frozen=True)

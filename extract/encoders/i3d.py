@@ -22,7 +22,7 @@ from ssrl.extract.encoders.weights import (
 
 FEATURE_DIM = 2048
 MEAN, STD = 0.45, 0.225  # pytorchvideo's, for each channel of 0..1
-NORMALISATION = f"(x / 255 - {MEAN}) / {STD}"
+NORMALIZATION = f"(x / 255 - {MEAN}) / {STD}"
 KINETICS400_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/I3D_8x8_R50.pyth"
 
 
@@ -41,7 +41,7 @@ class I3D(nn.Module):
         return cubes.mean(dim=(2, 3, 4), dtype=torch.float32)
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalized(pixels: Tensor) -> Tensor:
     """(..., 3) uint8 → (..., 3) float32."""
     return pixels.to(torch.float32).sub_(MEAN * 255).div_(STD * 255)
 
@@ -55,7 +55,7 @@ def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = i3d_r50(pretrained=False)
-            randomise_norms(model)
+            randomize_norms(model)
         return I3D(model.blocks[:-1]), Weights(weights, sha256_of_state(model))
     model = i3d_r50(pretrained=False)
     loaded = (
@@ -68,7 +68,7 @@ def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
     return I3D(model.blocks[:-1]), loaded
 
 
-def randomise_norms(model: nn.Module) -> None:
+def randomize_norms(model: nn.Module) -> None:
     """Draw weights, biases and statistics of all batch norms.
 
     An untrained I3D has weights of zero at the end of each residual branch: no branch would count.

@@ -1,11 +1,11 @@
 """micro3d: a compact encoder that reads motion as codes, pretrained on drawn clips (`extract/micro3d_pretraining`).
 
-    cube (1, F, h, w) of grey levels ──area downscale──▶ (F, h', w'), short side 60 at most
+    cube (1, F, h, w) of gray levels ──area downscale──▶ (F, h', w'), short side 60 at most
       ──minus its mean over time; change from frame to frame──▶ (2, F, h', w')
       ──four convolutions──▶ cells of 4 frames x 4 x 4 pixels
       ──readout──▶ per cell the probabilities of kind, speed, height and pace of what moves there
       ──their products──▶ 128 codes, such as "a rider, 0.16 to 0.28 heights per frame"
-      ──peak of the codes over small and over larger neighbourhoods──▶ (256,)
+      ──peak of the codes over small and over larger neighborhoods──▶ (256,)
 
 Every cube is brought to the same short side, so the four grids of a snippet form a scale pyramid: the whole frame
 is seen coarsely, its smallest patches in detail. What does not move is subtracted before the first layer, and a
@@ -26,9 +26,9 @@ from torch.nn import functional
 SHORT_SIDE = 60  # pixels; a cube whose short side is smaller is left as it is
 CELL_STRIDE = (4, 4, 4)  # frames, rows, columns of one cell
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-NORMALISATION = "grey / 255"
+NORMALIZATION = "grey / 255"  # as stores record it
 
-# What the readout tells of a cell, each as a probability per class. Edges part neighbouring classes.
+# What the readout tells of a cell, each as a probability per class. Edges part neighboring classes.
 KINDS = ("walker", "rider", "glider", "vehicle", "blob")  # class 0 is "nothing moves here"
 SPEED_EDGES = (0.3, 0.6, 1.0, 1.6, 2.5, 4.0)  # pixels per frame
 HEIGHT_EDGES = (10.0, 16.0, 25.0)  # pixels
@@ -37,8 +37,8 @@ READOUT = (1 + len(KINDS), 1 + len(SPEED_EDGES), 1 + len(HEIGHT_EDGES), 1 + len(
 
 _N, _S, _H, _P = len(KINDS), *READOUT[1:]
 NUM_CODES = _N + _H + _P + _N * (_S + _H + _P) + _S * _H
-NEIGHBOURHOODS = ((1, 2, 2), (2, 3, 3))  # cells (f, y, x) over which codes are averaged before their peak is taken
-FEATURE_DIM = len(NEIGHBOURHOODS) * NUM_CODES
+NEIGHBORHOODS = ((1, 2, 2), (2, 3, 3))  # cells (f, y, x) over which codes are averaged before their peak is taken
+FEATURE_DIM = len(NEIGHBORHOODS) * NUM_CODES
 EMBEDDED_WEIGHTS = Path(str(resources.files("ssrl.extract.encoders"))) / "micro3d.pt"
 
 
@@ -60,32 +60,32 @@ class Micro3D(nn.Module):
         self.readout = nn.Conv3d(96, sum(READOUT), 1)
 
     def forward(self, cubes: Tensor) -> Tensor:
-        """(B, 1, F, h, w) of `grey` levels to (B, D); F >= 4, h and w >= 16."""
+        """(B, 1, F, h, w) of `gray` levels to (B, D); F >= 4, h and w >= 16."""
         return peaks(codes(self.cells(shrink(cubes[:, 0]))))
 
-    def cells(self, grey: Tensor) -> tuple[Tensor, ...]:
-        """(B, F, h', w') grey levels 0..1 to the logits of kind, speed, height and pace, each (B, classes, f, y, x).
+    def cells(self, gray: Tensor) -> tuple[Tensor, ...]:
+        """(B, F, h', w') gray levels 0..1 to the logits of kind, speed, height and pace, each (B, classes, f, y, x).
 
         The convolutions run in the precision of their weights, everything around them in that of the pixels.
         """
-        moving = motion(grey).to(self.readout.weight.dtype)
-        return self.readout(self.trunk(moving)).to(grey.dtype).split(READOUT, dim=1)
+        moving = motion(gray).to(self.readout.weight.dtype)
+        return self.readout(self.trunk(moving)).to(gray.dtype).split(READOUT, dim=1)
 
 
-def grey(pixels: Tensor) -> Tensor:
-    """(..., 3) uint8 to grey levels 0..1, (..., 1) float32."""
+def gray(pixels: Tensor) -> Tensor:
+    """(..., 3) uint8 to gray levels 0..1, (..., 1) float32."""
     red, green, blue = (weight / 255 for weight in LUMA)
     levels = pixels[..., 0].to(torch.float32).mul_(red)
     return levels.add_(pixels[..., 1], alpha=green).add_(pixels[..., 2], alpha=blue)[..., None]
 
 
-def shrink(grey: Tensor) -> Tensor:
+def shrink(gray: Tensor) -> Tensor:
     """(B, F, h, w) to the same with a short side of SHORT_SIDE, each pixel the mean of the area it covers."""
-    height, width = grey.shape[-2:]
+    height, width = gray.shape[-2:]
     factor = max(1.0, min(height, width) / SHORT_SIDE)
-    rows = area_weights(height, round(height / factor)).to(grey)
-    columns = area_weights(width, round(width / factor)).to(grey)
-    return rows @ (grey @ columns.T)
+    rows = area_weights(height, round(height / factor)).to(gray)
+    columns = area_weights(width, round(width / factor)).to(gray)
+    return rows @ (gray @ columns.T)
 
 
 def area_weights(size: int, target: int) -> Tensor:
@@ -96,15 +96,15 @@ def area_weights(size: int, target: int) -> Tensor:
     return (overlap.clamp(min=0) * (target / size)).float()
 
 
-def motion(grey: Tensor) -> Tensor:
+def motion(gray: Tensor) -> Tensor:
     """(B, F, h, w) to (B, 2, F, h, w): difference to the mean over time, and to the frame before."""
-    lasting = grey - grey.mean(dim=1, keepdim=True)
-    change = functional.pad(grey[:, 1:] - grey[:, :-1], (0, 0, 0, 0, 1, 0))
+    lasting = gray - gray.mean(dim=1, keepdim=True)
+    change = functional.pad(gray[:, 1:] - gray[:, :-1], (0, 0, 0, 0, 1, 0))
     return compress(torch.stack([lasting, change], dim=1))
 
 
 def compress(difference: Tensor, knee: float = 0.08) -> Tensor:
-    """Map differences of grey levels to -1..1, so that weak and strong contrasts come nearer to each other."""
+    """Map differences of gray levels to -1..1, so that weak and strong contrasts come nearer to each other."""
     return difference / torch.sqrt(difference * difference + knee * knee)
 
 
@@ -123,9 +123,9 @@ def _products(first: Tensor, second: Tensor) -> Tensor:
 
 
 def peaks(cells: Tensor) -> Tensor:
-    """(B, K, f, y, x) to (B, D): the highest mean over any neighbourhood, for each size of neighbourhood."""
-    extent = cells.shape[2:]  # short cubes have fewer cells than a neighbourhood
-    sizes = [tuple(min(wanted, there) for wanted, there in zip(size, extent, strict=True)) for size in NEIGHBOURHOODS]
+    """(B, K, f, y, x) to (B, D): the highest mean over any neighborhood, for each size of neighborhood."""
+    extent = cells.shape[2:]  # short cubes have fewer cells than a neighborhood
+    sizes = [tuple(min(wanted, there) for wanted, there in zip(size, extent, strict=True)) for size in NEIGHBORHOODS]
     means = [functional.avg_pool3d(cells, size, stride=1) for size in sizes]
     return torch.cat([mean.amax(dim=(2, 3, 4)) for mean in means], dim=1)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FEATURE_DIM = 768
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's for these weights; red, green, blue of 0..1
-NORMALISATION = f"(x / 255 - {MEAN}) / {STD}"
+NORMALIZATION = f"(x / 255 - {MEAN}) / {STD}"
 WANTED = "torchvision's Video Swin tiny (allowed is swin3d_t-7615ae03.pth, or a state dict with its names)"
 
 
@@ -46,7 +46,7 @@ class Swin3D(nn.Module):
         return self.network(cubes.to(self.network.patch_embed.proj.weight.dtype))
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalized(pixels: Tensor) -> Tensor:
     """(..., 3) uint8 → (..., 3) float32."""
     mean, std = (255 * pixels.new_tensor(values, dtype=torch.float32) for values in (MEAN, STD))
     return pixels.to(torch.float32).sub_(mean).div_(std)

@@ -31,7 +31,7 @@ class Part:
 
     shape: str
     points: tuple[Point, ...]
-    tone: int  # grey level 0..255
+    tone: int  # gray level 0..255
     width: float = 1.0
 
 
@@ -78,7 +78,7 @@ def draw_figure(rng: np.random.Generator, size: int, num_frames: int, backdrop: 
 
 
 def _tone(rng: np.random.Generator, backdrop: int) -> int:
-    """A grey level that differs from the backdrop's, darker more often than brighter."""
+    """A gray level that differs from the backdrop's, darker more often than brighter."""
     contrast = rng.uniform(12, 130) * (-1 if rng.random() < 0.65 else 1)
     return int(np.clip(backdrop + contrast, 0, 255))
 
@@ -104,8 +104,8 @@ def _body(figure: Figure, hip: Point, lean: float, top: float) -> list[Part]:
     return parts
 
 
-def _disc(shape: str, centre: Point, radius: float, tone: int, width: float = 0.0) -> Part:
-    (x, y), r = centre, radius
+def _disc(shape: str, center: Point, radius: float, tone: int, width: float = 0.0) -> Part:
+    (x, y), r = center, radius
     return Part(shape, ((x - r, y - r), (x + r, y + r)), tone, width)
 
 

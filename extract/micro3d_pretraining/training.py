@@ -45,7 +45,7 @@ def pretrain(config: PretrainConfig, out: Path) -> dict[str, float]:
     order = torch.arange(len(everything))
     train, held_out = everything.select(order[: config.num_clips]), everything.select(order[config.num_clips :])
     torch.manual_seed(config.seed)
-    model = initialised(Micro3D())
+    model = initialized(Micro3D())
     fit(model, train, held_out, config)
     with replacing(out) as temporary:
         torch.save(model.state_dict(), temporary)
@@ -61,7 +61,7 @@ def draw_clips(seed: int, count: int, workers: int) -> Batch:
     return Batch.of(clips)
 
 
-def initialised(model: Micro3D) -> Micro3D:
+def initialized(model: Micro3D) -> Micro3D:
     for layer in model.trunk:
         if isinstance(layer, nn.Conv3d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

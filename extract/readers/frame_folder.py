@@ -94,9 +94,9 @@ def read_picture(path: Path) -> np.ndarray | None:
 
 
 def to_rgb(picture: Image.Image) -> np.ndarray:
-    """(h, w, 3) uint8: grey is repeated, 16 bits keep the upper 8, a palette is looked up, alpha is dropped."""
+    """(h, w, 3) uint8: gray is repeated, 16 bits keep the upper 8, a palette is looked up, alpha is dropped."""
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16-bit grey
-        grey = (np.clip(np.asarray(picture).astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.mode.startswith("I"):  # 16-bit gray
+        gray = (np.clip(np.asarray(picture).astype(np.int64), 0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     return np.array(picture.convert("RGB"))

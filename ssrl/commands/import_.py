@@ -79,11 +79,11 @@ def features(
     Example: ssrl-import features --layout released --dataset shanghaitech --root released --annotations
     shanghaitech --out features/released
     """
-    from ssrl.datasets import load_catalogue
+    from ssrl.datasets import load_catalog
     from ssrl.store.importing import import_features
 
     config = ImportConfig(dataset, layout, rows, dtype, encoder)  # type: ignore[arg-type]  # checked in there
-    found = load_catalogue(dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
+    found = load_catalog(dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
     note(str(found))
     with ProgressBar() as bar:
         bar.begin("importing", len(found.videos))
@@ -96,10 +96,10 @@ def _warn_of_labels(found: Dataset, summary: Summary) -> None:
     """What evaluation will not be able to count, and why."""
     imported = {*summary.done, *summary.kept}
     judged = [video for video in found.videos if video.split == "test" and video.id in imported]
-    unlabelled = [video.id for video in judged if video.anomalies is None]
-    if unlabelled:
+    unlabeled = [video.id for video in judged if video.anomalies is None]
+    if unlabeled:
         warn(
-            f"test videos without frame labels: {len(unlabelled)} of {len(judged)}, e.g. {unlabelled[0]}; frame-level "
+            f"test videos without frame labels: {len(unlabeled)} of {len(judged)}, e.g. {unlabeled[0]}; frame-level "
             f"figures leave them out. The labels come from --annotations, or from --frame-labels for a manifest"
         )
     if summary.unplaced:

@@ -54,7 +54,7 @@ def report(run: Run) -> None:
     results.print(f"best: {run.best} (selected by {last.selection}, step {last.selected_step} of {last.last_step})")
     results.print(f"test AUC, selected: {percent(last.selected_test_auc)}; last step: {percent(last.last_test_auc)}")
     if last.selection == "test":
-        results.print("the step was chosen on the test videos, as published results are: an optimistic figure")
+        results.print("the step was chosen on the test videos, as published results are: an optimiztic figure")
 
 
 def link(path: Path, target: Path) -> None:

@@ -16,10 +16,10 @@ _OFFICIAL: dict[str, Callable[[Path], Dataset]] = {
     "ucf-crime": ucf_crime.load,
     "ucsd-ped2": ucsd_ped2.load,
 }
-_CATALOGUES: dict[str, Callable[[Path | None], Dataset]] = {
-    "shanghaitech": shanghaitech.catalogue,
-    "ucf-crime": ucf_crime.catalogue,
-    "ucsd-ped2": ucsd_ped2.catalogue,
+_CATALOGS: dict[str, Callable[[Path | None], Dataset]] = {
+    "shanghaitech": shanghaitech.catalog,
+    "ucf-crime": ucf_crime.catalog,
+    "ucsd-ped2": ucsd_ped2.catalog,
 }
 DATASET_NAMES = (*_OFFICIAL, MANIFEST)
 
@@ -38,7 +38,7 @@ def load_dataset(name: str, root: Path, *, manifest: Path | None = None, frame_l
     return _OFFICIAL[name](root)
 
 
-def load_catalogue(
+def load_catalog(
     name: str,
     root: Path,
     *,
@@ -55,10 +55,10 @@ def load_catalogue(
     if (table := _check_tables(name, manifest, frame_labels)) is not None:
         if annotations is not None:
             raise UserError("--annotations goes with an official dataset; give a manifest's frames in --frame-labels")
-        return manifest_table.catalogue(root, table, Path(frame_labels) if frame_labels else None)
+        return manifest_table.catalog(root, table, Path(frame_labels) if frame_labels else None)
     if annotations is not None:
         _check_folder(annotations, "the folder of annotations", "--annotations")
-    found = _CATALOGUES[name](annotations)
+    found = _CATALOGS[name](annotations)
     if annotations is not None and not any(video.anomalies for video in found.videos):
         raise UserError(
             f"{annotations} holds no frame labels of {name}; looked for, e.g., {next(iter(found.missing), 'none')}. "

@@ -45,7 +45,7 @@ class Row:
 
 def load(root: Path, manifest: Path, frame_labels: Path | None = None) -> Dataset:
     """The videos of the table. Those whose file is not below `root` are listed in `Dataset.missing`."""
-    listed = catalogue(root, manifest, frame_labels).videos
+    listed = catalog(root, manifest, frame_labels).videos
     missing = tuple(f"{video.id}: {video.path}" for video in listed if not video.path.exists())
     if len(missing) == len(listed):
         raise UserError(
@@ -55,7 +55,7 @@ def load(root: Path, manifest: Path, frame_labels: Path | None = None) -> Datase
     return Dataset(root.resolve().name, tuple(video for video in listed if video.path.exists()), missing)
 
 
-def catalogue(root: Path, manifest: Path, frame_labels: Path | None = None) -> Dataset:
+def catalog(root: Path, manifest: Path, frame_labels: Path | None = None) -> Dataset:
     """Every video of the table, whether its file is below `root` or not."""
     rows = rows_by_id(manifest)
     events = read_events(frame_labels, rows) if frame_labels else None

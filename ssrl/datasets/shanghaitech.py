@@ -44,7 +44,7 @@ def load(root: Path) -> Dataset:
     return Dataset("shanghaitech", tuple(videos), tuple(missing))
 
 
-def catalogue(annotations: Path | None) -> Dataset:
+def catalog(annotations: Path | None) -> Dataset:
     """Every video of the re-split, at its place in the official layout, whether it is there or not.
 
     `annotations` holds the masks, and may hold split lists of its own; None: labels alone.

@@ -39,13 +39,13 @@ def load(root: Path) -> Dataset:
         raise UserError(
             f"no video of UCF-Crime below {root}: looked for files such as "
             f"{missing[0].partition(': ')[2] if missing else 'none, as the lists are empty'}. Point --root at the "
-            f"folder that holds Anomaly-Videos-Part-1 and its neighbours, or get the dataset from the authors' page "
+            f"folder that holds Anomaly-Videos-Part-1 and its neighbors, or get the dataset from the authors' page "
             f"(UCF-Crime, Center for Research in Computer Vision, University of Central Florida)"
         )
     return Dataset("ucf-crime", tuple(videos), tuple(missing))
 
 
-def catalogue(annotations: Path | None) -> Dataset:
+def catalog(annotations: Path | None) -> Dataset:
     """Every video of the lists, at its place in the official layout, whether it is there or not.
 
     `annotations` holds the official text files, or some of them; None: the carried lists, so labels alone.

@@ -42,7 +42,7 @@ def load(root: Path) -> Dataset:
     return Dataset("ucsd-ped2", tuple(videos), tuple(missing))
 
 
-def catalogue(annotations: Path | None) -> Dataset:
+def catalog(annotations: Path | None) -> Dataset:
     """The 28 videos, at their place in the official layout, whether they are there or not.
 
     `annotations` is UCSDped2, or a folder with its Test/<id>_gt alone; None: labels and lengths alone.

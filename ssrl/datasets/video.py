@@ -14,7 +14,7 @@ from ssrl.errors import UserError
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 LABELS = {0: "normal", 1: "abnormal"}
-UNLABELLED = "unlabelled"
+UNLABELED = "unlabeled"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Video:
             raise UserError(f"video {self.id!r} is in the split {self.split!r}; allowed are train and test")
         if self.label == 0 and self.anomalies:
             raise UserError(
-                f"video {self.id!r} is labelled normal, but its frame labels name "
+                f"video {self.id!r} is labeled normal, but its frame labels name "
                 f"{len(self.anomalies)} anomalous intervals; correct one of the two"
             )
         for start, stop in self.anomalies or ():
@@ -51,7 +51,7 @@ class Video:
 
 def kind_of(label: int | None) -> str:
     """The label in words."""
-    return UNLABELLED if label is None else LABELS[label]
+    return UNLABELED if label is None else LABELS[label]
 
 
 def check_id(video_id: str) -> None:

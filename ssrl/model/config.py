@@ -15,7 +15,7 @@ PAPER_GRIDS = {1: (1, 1), 2: (2, 3), 3: (3, 5), 4: (4, 7)}
 
 @dataclass(frozen=True)
 class RelationConfig:
-    """What of the relation network is there (Table 5), and how its attention is normalised."""
+    """What of the relation network is there (Table 5), and how its attention is normalized."""
 
     attention: Attention = "softmax"  # eq. 1; "mean" is the release's f / N
     dilated: bool = True
@@ -53,7 +53,7 @@ class ModelConfig:
     share_psr: bool = False  # one PSR for all scales (Table 1)
     dropout: float = 0.7
     scale_dropout: float = 0.0  # chance that a video is trained on without a scale; one scale always stays
-    standardise: bool = True  # features to zero mean and unit variance over the training videos
+    standardize: bool = True  # features to zero mean and unit variance over the training videos
     spread_to: int = 32  # a shorter video is scored spread over so many segments, as it was trained on; 0: as it is
 
     def __post_init__(self) -> None:

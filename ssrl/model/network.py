@@ -38,7 +38,7 @@ class Output:
         return self.features.norm(dim=-1).mean(dim=1)
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     """(x - mean) / std, with statistics of the training videos, one a feature and scale."""
 
     def __init__(self, feature_dim: int) -> None:
@@ -94,7 +94,7 @@ class SSRL(nn.Module):
         self.config = config
         D = config.feature_dim
         scales = config.patch_scales
-        self.standardise = nn.ModuleDict({str(r): Standardise(D) for r in config.scales if config.standardise})
+        self.standardize = nn.ModuleDict({str(r): Standardize(D) for r in config.scales if config.standardize})
         self.psr = nn.ModuleDict(self._relation_networks())
         self.mpa = nn.ModuleDict({str(r): PatchAggregation(D, config.branches[r]) for r in scales})
         self.vtr = RelationNetwork(D, config.vtr)
@@ -125,17 +125,17 @@ class SSRL(nn.Module):
         return self.classifier.logits(related).view(B, C, T).mean(dim=1)
 
     def baseline(self, scale: int) -> Tensor:
-        """The feature (D,) that says nothing: the mean of the training videos, or zero without standardisation."""
-        if not self.config.standardise:
+        """The feature (D,) that says nothing: the mean of the training videos, or zero without standardization."""
+        if not self.config.standardize:
             return torch.zeros(self.config.feature_dim)
-        return self.standardise[str(scale)].get_buffer("mean")
+        return self.standardize[str(scale)].get_buffer("mean")
 
     def aggregate(self, scales: Mapping[int, Tensor]) -> Tensor:
         """The sum over scales φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""
         kept = self._kept(len(scales[self.config.scales[0]]))
         terms = []
         for i, scale in enumerate(self.config.scales):
-            x = self._standardised(scale, scales)
+            x = self._standardized(scale, scales)
             terms.append(self._snippets(scale, x) if kept is None else self._snippets_of_some(scale, x, kept[:, i]))
         return torch.stack(torch.broadcast_tensors(*terms)).sum(dim=0)
 
@@ -150,8 +150,8 @@ class SSRL(nn.Module):
         if network is None or not self.has_attention:
             raise UserError("this network was trained without attention over patches, so it cannot say where")
         B, T, N, D = x.shape
-        standardised = self._standardised(scale, {scale: x})
-        return network.attention(standardised.reshape(B * T, N, D)).view(B, T, N, N)
+        standardized = self._standardized(scale, {scale: x})
+        return network.attention(standardized.reshape(B * T, N, D)).view(B, T, N, N)
 
     def _kept(self, num_videos: int) -> Tensor | None:
         """(num_videos, number of scales) booleans under scale dropout; None: every video keeps all scales."""
@@ -186,11 +186,11 @@ class SSRL(nn.Module):
         assert isinstance(network, RelationNetwork)
         return network
 
-    def _standardised(self, scale: int, scales: Mapping[int, Tensor]) -> Tensor:
+    def _standardized(self, scale: int, scales: Mapping[int, Tensor]) -> Tensor:
         x = scales[scale]
         if x.shape[-1] != self.config.feature_dim:
             raise UserError(
                 f"the features have D = {x.shape[-1]}, but the network takes D = {self.config.feature_dim}; "
                 f"use features of the encoder that it was trained on"
             )
-        return self.standardise[str(scale)](x) if self.config.standardise else x
+        return self.standardize[str(scale)](x) if self.config.standardize else x

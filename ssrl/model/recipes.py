@@ -35,7 +35,7 @@ def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAP
         for scale, grid in grids.items()
         if scale != WHOLE_FRAME
     }
-    return ModelConfig(feature_dim, tuple(scales), branches, vtr=relation, psr=relation, standardise=False, spread_to=0)
+    return ModelConfig(feature_dim, tuple(scales), branches, vtr=relation, psr=relation, standardize=False, spread_to=0)
 
 
 def ablated(
@@ -85,7 +85,7 @@ def released_training(**changes: Any) -> TrainConfig:
         num_selected=None,
         classification="mean score",
         magnitude="distance",
-        regularisers="flat batch",
+        regularizers="flat batch",
         selection_dropout=0.7,
     )
     return TrainConfig(recipe="released", **{"weight_decay": 5e-3, "loss": loss, **changes})

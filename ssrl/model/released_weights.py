@@ -110,7 +110,7 @@ def _settings(model: ModelConfig) -> dict[str, object]:
     """What decides a network's scores beside its weights, one value a name. Dropout does not: it is for training."""
     settings: dict[str, object] = {
         "scales": ",".join(map(str, sorted(model.scales))),
-        "standardise": model.standardise,
+        "standardize": model.standardize,
         "spread_to": model.spread_to,
         **{f"vtr.{name}": value for name, value in asdict(model.vtr).items()},
     }

@@ -23,7 +23,7 @@ METRIC = (
 )
 SMALL_REMARK = (
     "The recipe small and the encoder micro3d were settled on the synthetic set and on UCSD Ped2 with the test AUC in "
-    "view: figures on these two sets are optimistic."
+    "view: figures on these two sets are optimiztic."
 )
 
 

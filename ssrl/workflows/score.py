@@ -64,7 +64,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     assert checkpoint.features is not None
     config = checkpoint.features.config.with_scales(checkpoint.model.scales)
     settings = choose_runtime(encoder, device=request.device, precision=config.precision)
-    videos = tuple(_unlabelled(Path(path)) for path in request.videos)
+    videos = tuple(_unlabeled(Path(path)) for path in request.videos)
     dataset = Dataset("new videos", videos)
     watcher = watcher or ExtractionWatcher()
     watcher.run_begins(dataset, str(settings), len(videos))
@@ -101,7 +101,7 @@ def load_same_encoder(checkpoint: Checkpoint, name: str, weights: str | None = N
     return encoder
 
 
-def _unlabelled(path: Path) -> Video:
+def _unlabeled(path: Path) -> Video:
     """A video without a label, named by its file or folder."""
     from ssrl.datasets.video import Video
 

@@ -17,7 +17,7 @@ from ssrl.commands.extract import main
 from ssrl.errors import UserError
 from ssrl.extract.decoding import Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.encoders import load_encoder
-from ssrl.extract.encoders.i3d import randomise_norms
+from ssrl.extract.encoders.i3d import randomize_norms
 from ssrl.extract.encoders.weights import fetched
 from ssrl.extract.readers import open_reader
 from ssrl.extract.runtimes import choose_runtime
@@ -201,14 +201,14 @@ def test_i3d_features_equal_pytorchvideos_own_network(tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = i3d_r50(pretrained=False).eval()
-        randomise_norms(model)
+        randomize_norms(model)
     torch.save({"model_state": model.state_dict()}, tmp_path / "i3d.pyth")
     geometry = Geometry(96, 96, 16, ((96, 96), (48, 48)))
     settings = choose_runtime(load_encoder("i3d_r50", str(tmp_path / "i3d.pyth")), "torch", "cpu", "float32")
     snippet = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
     features = settings.runtimes(geometry)((1, 2)).snippets(snippet[None])
-    normalised = (torch.from_numpy(snippet).float() / 255 - 0.45) / 0.225
-    pixels = normalised.permute(3, 0, 1, 2)[None]
+    normalized = (torch.from_numpy(snippet).float() / 255 - 0.45) / 0.225
+    pixels = normalized.permute(3, 0, 1, 2)[None]
     patches = {1: [pixels], 2: [pixels[..., r : r + 48, c : c + 48] for r in (0, 48) for c in (0, 48)]}
     for scale, cubes in patches.items():
         for n, cube in enumerate(cubes):

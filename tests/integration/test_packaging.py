@@ -105,7 +105,6 @@ print(ssrl.extract.encoders.micro3d.EMBEDDED_WEIGHTS)
     assert all(Path(file).is_file() and not Path(file).is_relative_to(ROOT) for file in files)
 
 
-@pytest.mark.xfail(strict=True, reason="ssrl-extract imports benchmarks.peak, which is not part of the package")
 def test_the_installed_commands_go_from_video_to_metrics(python: Path, tmp_path: Path) -> None:
     def command(line: str) -> None:
         name, *arguments = line.split()

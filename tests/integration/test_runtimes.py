@@ -15,7 +15,7 @@ from torch._dynamo.utils import counters
 from benchmarks.peak import peak_flops
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
-from ssrl.extract.encoders.i3d import normalised
+from ssrl.extract.encoders.i3d import normalized
 from ssrl.extract.reuse import windows
 from ssrl.extract.runtimes import Runtime, RuntimeSettings, choose_runtime
 from ssrl.extract.runtimes.torch_runtime import TorchRuntime, folded
@@ -172,7 +172,7 @@ def small_encoder() -> Encoder:
         torch.nn.Conv3d(3, 8, 3, 2, 1), torch.nn.BatchNorm3d(8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1)
     )
     weights = load_encoder("micro3d").weights
-    return Encoder("small", 8, network.append(torch.nn.Flatten()).eval(), normalised, "", weights)
+    return Encoder("small", 8, network.append(torch.nn.Flatten()).eval(), normalized, "", weights)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")

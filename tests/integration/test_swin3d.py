@@ -65,7 +65,7 @@ def test_features_equal_torchvisions_own_network_patch_by_patch(
     assert features.shape == (patches, encoder.feature_dim)
     as_published = PUBLISHED.transforms(crop_size=(height, width), resize_size=(height, width))
     for n in range(patches):
-        transformed = as_published(pixels[n].permute(0, 3, 1, 2))  # (3, L, h, w); of this size, it only normalises
+        transformed = as_published(pixels[n].permute(0, 3, 1, 2))  # (3, L, h, w); of this size, it only normalizes
         expected = what_the_head_gets(model, transformed[None])
         assert (features[n] - expected).abs().max() < FLOAT32_TOLERANCE * expected.abs().max()
 

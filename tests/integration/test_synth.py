@@ -268,7 +268,7 @@ CAMERA = Camera(height=120, width=200, focal=100.0, horizon=40.0, camera_height=
 
 def test_projection_by_hand() -> None:
     assert CAMERA.project((0.0, 3.0, 10.0)) == (100.0, 40.0)  # at the camera's height: on the horizon
-    assert CAMERA.project((2.0, 0.0, 10.0)) == (120.0, 70.0)  # 10 pixels a metre
+    assert CAMERA.project((2.0, 0.0, 10.0)) == (120.0, 70.0)  # 10 pixels a meter
     assert CAMERA.nearest_ground == pytest.approx(100 * 3 / 80)
     assert CAMERA.half_view(10.0) == pytest.approx(10.0)
 

@@ -45,12 +45,14 @@ def test_a_checkpoint_survives_the_disk(saved: Path) -> None:
 def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -> None:
     """As earlier versions wrote it: untyped dictionaries of the store, the training and the metrics."""
     now = load_checkpoint(saved)
+    model, loss = to_plain(now.model), to_plain(TrainConfig().loss)
+    model["standardise"], loss["regularisers"] = model.pop("standardize"), loss.pop("regularizers")
     old = {
         "format": FIRST_FORMAT,
-        "model": to_plain(now.model),
-        "weights": dict(now.weights),
+        "model": model,
+        "weights": {name.replace("standardize", "standardise"): value for name, value in now.weights.items()},
         "store": {"path": "x", "fingerprint": CONFIG.fingerprint, "config": to_plain(CONFIG)},
-        "training": {**to_plain(TrainConfig(seed=1)), "stage": 2, "step": 9},
+        "training": {**to_plain(TrainConfig(seed=1)), "loss": loss, "stage": 2, "step": 9},
         "metrics": {"stages": [to_plain(RESULT)]},
     }
     torch.save(old, tmp_path / "old.pt")

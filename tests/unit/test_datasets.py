@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssrl.datasets import DATASET_NAMES, describe_missing, load_catalogue, load_dataset, shanghaitech, ucsd_ped2
+from ssrl.datasets import DATASET_NAMES, describe_missing, load_catalog, load_dataset, shanghaitech, ucsd_ped2
 from ssrl.datasets.manifest import id_of
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
@@ -147,14 +147,14 @@ def test_bad_split_lists(tmp_path: Path, line: str, complaint: str) -> None:
 
 
 @pytest.mark.parametrize("masks", ["test_frame_mask", "testing/test_frame_mask"])
-def test_the_catalogue_of_shanghaitech_needs_no_videos(tmp_path: Path, masks: str) -> None:
+def test_the_catalog_of_shanghaitech_needs_no_videos(tmp_path: Path, masks: str) -> None:
     (tmp_path / masks).mkdir(parents=True)
     np.save(tmp_path / masks / "01_0015.npy", np.array([1, 1, 0], dtype=np.uint8))
-    dataset = load_catalogue("shanghaitech", tmp_path / "absent", annotations=tmp_path)
+    dataset = load_catalog("shanghaitech", tmp_path / "absent", annotations=tmp_path)
     assert len(dataset.videos) == 437 and len(dataset.missing) == 63 + 44 - 1
     video = by_id(dataset)["01_0015"]
     assert (video.split, video.label, video.num_frames, video.anomalies) == ("test", 1, 3, ((0, 2),))
-    bare = load_catalogue("shanghaitech", tmp_path / "absent")
+    bare = load_catalog("shanghaitech", tmp_path / "absent")
     assert by_id(bare)["01_0015"].anomalies is None and bare.missing == ()
     assert [(v.id, v.label, v.split) for v in bare.videos] == [(v.id, v.label, v.split) for v in dataset.videos]
 
@@ -233,7 +233,7 @@ def test_ucf_crime_without_events(tmp_path: Path) -> None:
 
 
 def test_the_carried_lists_of_ucf_crime() -> None:
-    videos = load_catalogue("ucf-crime", Path("absent")).videos
+    videos = load_catalog("ucf-crime", Path("absent")).videos
     counts = Counter((video.split, video.label) for video in videos)
     assert counts == {("train", 0): 800, ("train", 1): 810, ("test", 0): 150, ("test", 1): 140}
     assert len({video.category for video in videos}) == 13 + 1
@@ -250,9 +250,9 @@ def test_ucf_crime_without_lists_takes_the_carried_ones(tmp_path: Path) -> None:
     assert by_id(dataset)["Abuse028_x264"].anomalies == ((164, 240),)
 
 
-def test_the_catalogue_of_ucf_crime_needs_no_videos(tmp_path: Path) -> None:
+def test_the_catalog_of_ucf_crime_needs_no_videos(tmp_path: Path) -> None:
     make_ucf_crime(tmp_path / "videos", tmp_path / "lists")
-    dataset = load_catalogue("ucf-crime", tmp_path / "absent", annotations=tmp_path / "lists")
+    dataset = load_catalog("ucf-crime", tmp_path / "absent", annotations=tmp_path / "lists")
     loaded = load_dataset("ucf-crime", make_ucf_crime(tmp_path / "videos", tmp_path / "videos"))
     assert {**by_id(dataset), **by_id(loaded)}.keys() == by_id(dataset).keys()
     for video in loaded.videos:
@@ -323,7 +323,7 @@ a/normal.mp4,0,train,,,
 a/walk.mp4,0,test,,90,"fine, really"
 b/event.avi,1,test,Fight,100,
 b/frames.1,1,train,Fight,,
-b/unlabelled.mp4,1,test,,,
+b/unlabeled.mp4,1,test,,,
 """
 FRAMES = """video,first_frame,last_frame
 b/event.avi,91,100
@@ -333,7 +333,7 @@ b/frames.1,5,5
 
 
 def make_own(root: Path, videos: str = VIDEOS, frames: str = FRAMES) -> Path:
-    for name in ("a/normal.mp4", "a/walk.mp4", "b/event.avi", "b/frames.1/000.jpg", "b/unlabelled.mp4"):
+    for name in ("a/normal.mp4", "a/walk.mp4", "b/event.avi", "b/frames.1/000.jpg", "b/unlabeled.mp4"):
         touch(root / name)
     (root / "videos.csv").write_text(videos, encoding="utf-8")
     (root / "frames.csv").write_text(frames, encoding="utf-8")
@@ -352,7 +352,7 @@ def test_a_manifest(tmp_path: Path) -> None:
         Video("a/walk", root / "a/walk.mp4", 0, "test", num_frames=90, anomalies=()),
         Video("b/event", root / "b/event.avi", 1, "test", "Fight", 100, anomalies=((0, 10), (90, 100))),
         Video("b/frames.1", root / "b/frames.1", 1, "train", "Fight", anomalies=((4, 5),)),
-        Video("b/unlabelled", root / "b/unlabelled.mp4", 1, "test", anomalies=None),
+        Video("b/unlabeled", root / "b/unlabeled.mp4", 1, "test", anomalies=None),
     )
     assert load_own(root).missing == ()
     assert {video.anomalies for video in load_own(root, frame_labels=False).videos} == {None}

@@ -62,7 +62,7 @@ def test_resizing_is_bilinear() -> None:
     wider = resize(ramp, 4, 20)
     assert wider.shape == (4, 20, 3)
     assert wider.flags.c_contiguous  # else filling a slot takes longer than resizing
-    expected = np.clip((np.arange(20) + 0.5) / 2 - 0.5, 0, 9) * 20  # half-pixel centres
+    expected = np.clip((np.arange(20) + 0.5) / 2 - 0.5, 0, 9) * 20  # half-pixel centers
     assert np.abs(wider[0, :, 0] - expected).max() <= 1  # rounding to whole levels
 
 

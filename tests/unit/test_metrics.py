@@ -95,7 +95,7 @@ def test_an_interval_beyond_the_end_is_cut_and_told():
         ({"scores": [0.5, float("nan")]}, "snippet 1 is nan"),
         ({"scores": [-0.1, 0.5]}, "0..1"),
         ({"label": 2}, "label 2"),
-        ({"label": 0}, "labelled normal"),
+        ({"label": 0}, "labeled normal"),
         ({"anomalies": ((5, 5),)}, "frames 6 to 5"),
         ({"anomalies": ((-1, 5),)}, "frames 0 to 5"),
         ({"fps": 0.0}, "0.0 frames a second"),

@@ -11,13 +11,13 @@ from ssrl.errors import UserError
 from ssrl.extract.encoders.micro3d import (
     FEATURE_DIM,
     KINDS,
-    NEIGHBOURHOODS,
+    NEIGHBORHOODS,
     NUM_CODES,
     PACE_EDGES,
     SPEED_EDGES,
     area_weights,
     codes,
-    grey,
+    gray,
     load_micro3d,
     peaks,
     shrink,
@@ -52,9 +52,9 @@ def encode(model, cubes: torch.Tensor) -> torch.Tensor:
         return model(cubes)
 
 
-def test_grey_is_the_luma_of_bt601():
-    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], dtype=torch.uint8)
-    levels = grey(colours.view(1, 2, 2, 3))
+def test_gray_is_the_luma_of_bt601():
+    colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], dtype=torch.uint8)
+    levels = gray(colors.view(1, 2, 2, 3))
     assert levels.shape == (1, 2, 2, 1)
     torch.testing.assert_close(levels.flatten(), torch.tensor([0.299, 0.587, 0.114, 1.0]))
 
@@ -107,7 +107,7 @@ def test_peaks_find_one_cell_among_many():
     cells = torch.zeros(1, NUM_CODES, 4, 15, 15)
     cells[0, 3, 2, 7, 7] = 1.0
     expected = torch.zeros(1, FEATURE_DIM)
-    for index, size in enumerate(NEIGHBOURHOODS):
+    for index, size in enumerate(NEIGHBORHOODS):
         expected[0, index * NUM_CODES + 3] = 1 / np.prod(size)
     torch.testing.assert_close(peaks(cells), expected)
 
@@ -118,7 +118,7 @@ def test_a_still_cube_gives_the_same_features_whatever_it_shows(model):
     torch.testing.assert_close(bright, flat, rtol=0, atol=1e-4)
 
 
-def test_a_cube_does_not_depend_on_its_neighbours_in_the_batch(model):
+def test_a_cube_does_not_depend_on_its_neighbors_in_the_batch(model):
     cubes = torch.cat([with_square(1), with_square(4), still(120, 120)])
     together = encode(model, cubes)
     alone = torch.cat([encode(model, cube[None]) for cube in cubes])

@@ -24,7 +24,7 @@ FILE_BACKENDS = [
     pytest.param("decord", marks=pytest.mark.skipif(not HAS_DECORD, reason="decord has no wheel for this machine")),
 ]
 # The two bring different versions of FFmpeg, whose 10-bit and interlaced conversions round differently; all other
-# videos agree to the bit. A neighbouring frame of these videos differs by more than 4 levels in the mean.
+# videos agree to the bit. A neighboring frame of these videos differs by more than 4 levels in the mean.
 MEAN_TOLERANCE = 3.0
 
 
@@ -335,30 +335,30 @@ def test_natural_order() -> None:
     assert sorted(names, key=natural_key) == expected
 
 
-GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
+GRAY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
 @pytest.mark.parametrize(
     ("name", "picture"),
     [
-        ("0.png", Image.fromarray(GREY)),
-        ("0.png", Image.fromarray(GREY.astype(np.uint16) * 257)),
-        ("0.tif", Image.fromarray(GREY.astype(np.uint16) * 256 + 255)),
-        ("0.png", Image.fromarray(GREY).convert("P")),
-        ("0.png", Image.fromarray(GREY).convert("LA")),
-        ("0.png", Image.fromarray(GREY).convert("RGBA")),
+        ("0.png", Image.fromarray(GRAY)),
+        ("0.png", Image.fromarray(GRAY.astype(np.uint16) * 257)),
+        ("0.tif", Image.fromarray(GRAY.astype(np.uint16) * 256 + 255)),
+        ("0.png", Image.fromarray(GRAY).convert("P")),
+        ("0.png", Image.fromarray(GRAY).convert("LA")),
+        ("0.png", Image.fromarray(GRAY).convert("RGBA")),
     ],
-    ids=["grey", "16-bit png", "16-bit tif", "palette", "grey and alpha", "alpha"],
+    ids=["gray", "16-bit png", "16-bit tif", "palette", "gray and alpha", "alpha"],
 )
 def test_every_picture_becomes_rgb(tmp_path: Path, name: str, picture: Image.Image) -> None:
     picture.save(tmp_path / name)
     (frame,) = read(tmp_path)
-    assert frame.dtype == np.uint8 and np.array_equal(frame, np.stack([GREY] * 3, axis=-1))
+    assert frame.dtype == np.uint8 and np.array_equal(frame, np.stack([GRAY] * 3, axis=-1))
 
 
 def test_black_and_white_pictures(tmp_path: Path) -> None:
-    Image.fromarray(GREY > 127).save(tmp_path / "0.bmp")
-    assert np.array_equal(read(tmp_path)[0][:, :, 1], np.where(GREY > 127, 255, 0))
+    Image.fromarray(GRAY > 127).save(tmp_path / "0.bmp")
+    assert np.array_equal(read(tmp_path)[0][:, :, 1], np.where(GRAY > 127, 255, 0))
 
 
 def test_damaged_pictures_are_filled(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ GRIDS = {1: (1, 1), 2: (3, 3)}
 @pytest.mark.parametrize(
     ("model", "named"),
     [
-        (replace(RELEASED, standardise=True), "standardise: True"),
+        (replace(RELEASED, standardize=True), "standardize: True"),
         (replace(RELEASED, spread_to=32), "spread_to: 32"),
         (ablated(RELEASED, share_psr=True), "share_psr: True"),
         (ablated(RELEASED, no_psr=True), "psr: missing"),

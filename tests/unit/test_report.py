@@ -103,16 +103,16 @@ def test_the_headline_is_the_auc_in_words(tmp_path):
 
 
 def test_reasons_and_warnings_are_shown(tmp_path):
-    unlabelled = [video("a", anomalies=None), video("n", 0, anomalies=(), seed=1)]
-    _, page = report(tmp_path / "unlabelled", unlabelled)
+    unlabeled = [video("a", anomalies=None), video("n", 0, anomalies=(), seed=1)]
+    _, page = report(tmp_path / "unlabeled", unlabeled)
     assert "peak score of a random abnormal video" in page.text and "no abnormal video has frame labels" in page.text
     assert "Undefined: no abnormal video has frame labels." in page.text
-    _, page = report(tmp_path / "normal", unlabelled[1:])
+    _, page = report(tmp_path / "normal", unlabeled[1:])
     assert "The frame-level AUC is undefined: there are no abnormal videos." in page.text
-    whole = [video("a", anomalies=((0, 40),), category="Arson"), unlabelled[1]]
+    whole = [video("a", anomalies=((0, 40),), category="Arson"), unlabeled[1]]
     _, page = report(tmp_path / "whole", whole)
     assert "Undefined: all frames are anomalous." in page.text
-    _, page = report(tmp_path / "overrun", [video("a", anomalies=((16, 99),)), unlabelled[1]], protocol="released")
+    _, page = report(tmp_path / "overrun", [video("a", anomalies=((16, 99),)), unlabeled[1]], protocol="released")
     assert "reach beyond the 40 frames" in page.text and "repeating its last frame label" in page.text
 
 
@@ -127,8 +127,8 @@ def test_what_users_name_is_never_html(tmp_path):
 
 
 def test_videos_without_labels_get_no_metrics_and_no_filter_by_label(tmp_path):
-    unlabelled = [video("low", None, anomalies=None), make_scores("high", None, "", 9, 30.0, np.ones(1), 16)]
-    page = Page(write_scores(tmp_path, unlabelled, title="t", facts={}).read_text(encoding="utf-8"))
+    unlabeled = [video("low", None, anomalies=None), make_scores("high", None, "", 9, 30.0, np.ones(1), 16)]
+    page = Page(write_scores(tmp_path, unlabeled, title="t", facts={}).read_text(encoding="utf-8"))
     assert [attributes["data-id"] for tag, attributes in page.tags if tag == "article"] == ["high", "low"]
     assert "100.0% of frames ≥ 0.5" in page.text
     assert "AUC" not in page.text and "ground-truth" not in page.text and "Abnormal" not in page.text

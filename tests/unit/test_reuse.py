@@ -18,7 +18,7 @@ from ssrl.store.reader import Store
 from tests.media import write_frames
 
 GEOMETRY = Geometry.with_paper_grids(96, 210)
-NOISE = 2.0  # standard deviation in grey levels
+NOISE = 2.0  # standard deviation in gray levels
 
 
 @pytest.fixture(scope="module")

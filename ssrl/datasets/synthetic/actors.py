@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ssrl.datasets.synthetic.camera import Ball, Capsule, Colour, Face, Point, Solid
+from ssrl.datasets.synthetic.camera import Ball, Capsule, Color, Face, Point, Solid
 from ssrl.datasets.synthetic.motion import RUNNING_SPEED, Track
 
 SKIN = ((224, 182, 152), (198, 150, 118), (150, 104, 78), (104, 72, 56))
@@ -38,7 +38,7 @@ class Actor(Protocol):
     track: Track
     abnormal: np.ndarray  # (num_frames,) bool: frames in which this actor is the event
     present: np.ndarray  # (num_frames,) bool
-    shadow_radius: float  # metres
+    shadow_radius: float  # meters
 
     def solids(self, frame_index: int) -> Sequence[Solid]:
         """What to paint, in world coordinates."""
@@ -46,7 +46,7 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class Body:
-    """Ground axes of an actor in one frame: turns (forward, side, up) in metres into world points."""
+    """Ground axes of an actor in one frame: turns (forward, side, up) in meters into world points."""
 
     x: float
     z: float
@@ -61,8 +61,8 @@ def body_of(track: Track, frame_index: int) -> Body:
     return Body(float(track.x[frame_index]), float(track.z[frame_index]), float(track.heading[frame_index]))
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (min(255, int(channel * factor)) for channel in colour)
+def shaded(color: Color, factor: float) -> Color:
+    red, green, blue = (min(255, int(channel * factor)) for channel in color)
     return red, green, blue
 
 
@@ -70,21 +70,21 @@ def shaded(colour: Colour, factor: float) -> Colour:
 class Looks:
     """A person's build and clothes."""
 
-    height: float  # metres
+    height: float  # meters
     girth: float  # 1 is average
-    skin: Colour
-    hair: Colour
-    top: Colour
-    trousers: Colour
+    skin: Color
+    hair: Color
+    top: Color
+    trousers: Color
     short_sleeves: bool
     skirt: bool
     bag: str  # "", "backpack" or "handbag"
-    bag_colour: Colour
+    bag_color: Color
 
     @classmethod
     def draw(cls, rng: np.random.Generator, bag_chance: float = 0.4) -> Looks:
-        def one(colours: Sequence[Colour]) -> Colour:
-            return shaded(colours[int(rng.integers(len(colours)))], rng.uniform(0.8, 1.12))
+        def one(colors: Sequence[Color]) -> Color:
+            return shaded(colors[int(rng.integers(len(colors)))], rng.uniform(0.8, 1.12))
 
         bag = str(rng.choice(["backpack", "handbag"])) if rng.random() < bag_chance else ""
         return cls(
@@ -148,10 +148,10 @@ class Figure:
         knee = (0.46 * s * sin(thigh), hips - 0.46 * s * cos(thigh))
         shin = thigh - bend
         foot = (knee[0] + 0.44 * s * sin(shin), max(0.04, knee[1] - 0.44 * s * cos(shin)))
-        apart, girth, colour = side * 0.09 * s, self.looks.girth, shaded(self.looks.trousers, 0.9 + 0.1 * side)
-        lower = self.looks.skin if self.looks.skirt else colour
+        apart, girth, color = side * 0.09 * s, self.looks.girth, shaded(self.looks.trousers, 0.9 + 0.1 * side)
+        lower = self.looks.skin if self.looks.skirt else color
         return [
-            Capsule(body.at(0, apart, hips), body.at(knee[0], apart, knee[1]), 0.085 * s * girth, colour),
+            Capsule(body.at(0, apart, hips), body.at(knee[0], apart, knee[1]), 0.085 * s * girth, color),
             Capsule(body.at(knee[0], apart, knee[1]), body.at(foot[0], apart, foot[1]), 0.058 * s * girth, lower),
             Capsule(
                 body.at(foot[0], apart, foot[1]), body.at(foot[0] + 0.16 * s, apart, foot[1]), 0.045 * s, (40, 36, 34)
@@ -209,9 +209,9 @@ class Figure:
 
 def carried_bag(looks: Looks, body: Body, hips: float, s: float) -> list[Solid]:
     if looks.bag == "backpack":
-        return [Capsule(body.at(-0.17 * s, 0, hips + 0.14), body.at(-0.17 * s, 0, hips + 0.4), 0.13, looks.bag_colour)]
+        return [Capsule(body.at(-0.17 * s, 0, hips + 0.14), body.at(-0.17 * s, 0, hips + 0.4), 0.13, looks.bag_color)]
     if looks.bag == "handbag":
-        return [Capsule(body.at(-0.08, 0.27, hips - 0.14), body.at(0.14, 0.27, hips - 0.14), 0.12, looks.bag_colour)]
+        return [Capsule(body.at(-0.08, 0.27, hips - 0.14), body.at(0.14, 0.27, hips - 0.14), 0.12, looks.bag_color)]
     return []
 
 
@@ -221,7 +221,7 @@ class Cyclist:
 
     track: Track
     looks: Looks
-    frame_colour: Colour
+    frame_color: Color
     abnormal: np.ndarray
     shadow_radius: float = 0.4
 
@@ -246,12 +246,12 @@ class Cyclist:
             (saddle, (0.38, 0.78)),
             ((0.52, 0.34), bars),
         ):
-            parts.append(Capsule(body.at(p[0], 0, p[1]), body.at(q[0], 0, q[1]), 0.03, self.frame_colour))
+            parts.append(Capsule(body.at(p[0], 0, p[1]), body.at(q[0], 0, q[1]), 0.03, self.frame_color))
         shoulder = (0.14, 1.42)
         for side, phase in ((-1, turn), (1, turn + pi)):
             foot = (crank[0] + 0.16 * cos(phase), crank[1] + 0.16 * sin(phase))
             knee = ((saddle[0] + foot[0]) / 2 + 0.3, (saddle[1] + foot[1]) / 2 + 0.12)
-            for p, q, radius, colour in (
+            for p, q, radius, color in (
                 (saddle, knee, 0.085, looks.trousers),
                 (knee, foot, 0.06, looks.trousers),
                 (shoulder, bars, 0.05, looks.top),
@@ -261,7 +261,7 @@ class Cyclist:
                         body.at(p[0], side * 0.11, p[1]),
                         body.at(q[0], side * 0.11, q[1]),
                         radius,
-                        shaded(colour, 0.92 + 0.08 * side),
+                        shaded(color, 0.92 + 0.08 * side),
                     )
                 )
         parts.append(Capsule(body.at(-0.15, 0, 1.0), body.at(0.12, 0, 1.4), 0.17, looks.top))
@@ -272,7 +272,7 @@ class Cyclist:
 
 @dataclass(frozen=True)
 class Coachwork:
-    """A vehicle's outline seen from its left side: (forward, up) in metres, and its windows in the same plane."""
+    """A vehicle's outline seen from its left side: (forward, up) in meters, and its windows in the same plane."""
 
     length: float
     width: float
@@ -312,7 +312,7 @@ BUS = Coachwork(
 class Vehicle:
     track: Track
     coachwork: Coachwork
-    colour: Colour
+    color: Color
     abnormal: np.ndarray
     shadow_radius: float = 1.2
 
@@ -324,17 +324,17 @@ class Vehicle:
         body, coach = body_of(self.track, frame_index), self.coachwork
         half, closed = coach.width / 2, (*coach.outline, coach.outline[0])
         near = -1 if cos(body.heading) > 0 else 1  # the side that faces the camera
-        parts: list[Solid] = [Face([body.at(f, -near * half, u) for f, u in coach.outline], shaded(self.colour, 0.5))]
+        parts: list[Solid] = [Face([body.at(f, -near * half, u) for f, u in coach.outline], shaded(self.color, 0.5))]
         for (f, u), (g, v) in pairwise(closed):
             if max(u, v) > 0.5:
                 light = 1.12 if abs(g - f) > abs(v - u) else 0.72
                 corners = [body.at(f, -half, u), body.at(f, half, u), body.at(g, half, v), body.at(g, -half, v)]
-                parts.append(Face(corners, shaded(self.colour, light)))
-        parts.append(Face([body.at(f, near * half, u) for f, u in coach.outline], self.colour, nudge=4.0))
+                parts.append(Face(corners, shaded(self.color, light)))
+        parts.append(Face([body.at(f, near * half, u) for f, u in coach.outline], self.color, nudge=4.0))
         for window in coach.windows:
             parts.append(Face([body.at(f, near * half, u) for f, u in window], (52, 62, 72), nudge=8.0))
         for wheel in coach.wheels:
-            for radius, colour, nudge in (
+            for radius, color, nudge in (
                 (coach.wheel_radius, (26, 26, 28), 9.0),
                 (coach.wheel_radius * 0.5, (150, 150, 154), 10.0),
             ):
@@ -342,7 +342,7 @@ class Vehicle:
                     body.at(wheel + radius * cos(a), near * half, coach.wheel_radius + radius * sin(a))
                     for a in np.linspace(0, 2 * pi, 14).tolist()
                 ]
-                parts.append(Face(rim, colour, nudge))
+                parts.append(Face(rim, color, nudge))
         return parts
 
 
@@ -351,9 +351,9 @@ class Thing:
     """A ball or a bag by itself: thrown, or left on the ground."""
 
     track: Track
-    up: np.ndarray  # (num_frames,) metres above the ground
+    up: np.ndarray  # (num_frames,) meters above the ground
     radius: float
-    colour: Colour
+    color: Color
     abnormal: np.ndarray
     present: np.ndarray
     shadow_radius: float = 0.18
@@ -361,13 +361,13 @@ class Thing:
     def solids(self, frame_index: int) -> Sequence[Solid]:
         body, up = body_of(self.track, frame_index), float(self.up[frame_index])
         if self.radius < 0.2:
-            return [Ball(body.at(0, 0, up + self.radius), self.radius, self.colour)]
+            return [Ball(body.at(0, 0, up + self.radius), self.radius, self.color)]
         return [
             Capsule(
                 body.at(side * self.radius * 0.6, 0, up + self.radius),
                 body.at(side * self.radius * 0.6, 0, up + self.radius * 1.8),
                 self.radius,
-                self.colour,
+                self.color,
             )
             for side in (-1, 1)
         ]

@@ -1,6 +1,6 @@
 """A fixed camera above level ground, and the paints that solids in front of it are drawn with.
 
-World coordinates are metres: X to the right, Y up from the ground, Z away from the camera. The optical axis is level
+World coordinates are meters: X to the right, Y up from the ground, Z away from the camera. The optical axis is level
 and the lens shifted, so verticals stay vertical:
 
     column = width / 2 + focal * X / Z          row = horizon + focal * (camera_height - Y) / Z
@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-NEAREST_DEPTH = 0.8  # metres; what is nearer is drawn at this depth
+NEAREST_DEPTH = 0.8  # meters; what is nearer is drawn at this depth
 SUPERSAMPLING = 2  # canvas pixels for a frame pixel, each way
 
-Point = tuple[float, float, float]  # X, Y, Z in metres
-Colour = tuple[int, int, int]
+Point = tuple[float, float, float]  # X, Y, Z in meters
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Camera:
     width: int
     focal: float  # pixels
     horizon: float  # pixels from the top
-    camera_height: float  # metres above the ground
+    camera_height: float  # meters above the ground
 
     def project(self, point: Point) -> tuple[float, float]:
         """(column, row) in pixels."""
@@ -43,11 +43,11 @@ class Camera:
 
     @property
     def nearest_ground(self) -> float:
-        """The depth in metres of the ground at the frame's lower edge."""
+        """The depth in meters of the ground at the frame's lower edge."""
         return self.focal * self.camera_height / (self.height - self.horizon)
 
     def half_view(self, depth: float) -> float:
-        """Half the width, in metres, of what is seen at a depth."""
+        """Half the width, in meters, of what is seen at a depth."""
         return self.width / 2 / self.pixels_per_metre(depth)
 
 
@@ -57,7 +57,7 @@ class Capsule(NamedTuple):
     start: Point
     end: Point
     radius: float
-    colour: Colour
+    color: Color
 
     @property
     def depth(self) -> float:
@@ -65,20 +65,20 @@ class Capsule(NamedTuple):
 
 
 class Ball(NamedTuple):
-    centre: Point
+    center: Point
     radius: float
-    colour: Colour
+    color: Color
 
     @property
     def depth(self) -> float:
-        return self.centre[2]
+        return self.center[2]
 
 
 class Face(NamedTuple):
-    """A flat polygon; `nudge` metres nearer in drawing order than its middle."""
+    """A flat polygon; `nudge` meters nearer in drawing order than its middle."""
 
     points: Sequence[Point]
-    colour: Colour
+    color: Color
     nudge: float = 0.0
 
     @property
@@ -98,9 +98,9 @@ class Canvas:
         self.mask: Image.Image | None = None  # the frame's size, made when the first abnormal solid comes
         self._paint = ImageDraw.Draw(self.image, "RGBA")
 
-    def shade(self, centre: Point, radius: float, reach: tuple[float, float], strength: float) -> None:
-        """A shadow on the ground: an ellipse from `centre`, drawn out by `reach` metres in X and Z."""
-        x, _, z = centre
+    def shade(self, center: Point, radius: float, reach: tuple[float, float], strength: float) -> None:
+        """A shadow on the ground: an ellipse from `center`, drawn out by `reach` meters in X and Z."""
+        x, _, z = center
         around = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         along = (np.cos(around) + 1) / 2
         length = max(float(np.hypot(*reach)), 1e-6)
@@ -115,7 +115,7 @@ class Canvas:
         """Paint one actor; where it hides an abnormal one, the mask is cleared."""
         ordered = sorted(solids, key=lambda solid: -solid.depth)
         for solid in ordered:
-            draw(self._paint, self.camera, SUPERSAMPLING, solid, solid.colour)
+            draw(self._paint, self.camera, SUPERSAMPLING, solid, solid.color)
         if abnormal and self.mask is None:
             self.mask = Image.new("L", (self.camera.width, self.camera.height))
         if self.mask is not None:
@@ -141,30 +141,30 @@ class Canvas:
         return np.asarray(self.mask) > 127
 
 
-def draw(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, solid: Solid, colour: Colour | int) -> None:
+def draw(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, solid: Solid, color: Color | int) -> None:
     """Draw one solid on an image of `scale` times the frame's size."""
     if isinstance(solid, Face):
         points = [camera.project(point) for point in solid.points]
-        paint.polygon([(column * scale, row * scale) for column, row in points], fill=colour)
+        paint.polygon([(column * scale, row * scale) for column, row in points], fill=color)
     elif isinstance(solid, Ball):
-        disc(paint, camera, scale, solid.centre, solid.radius, colour)
+        disc(paint, camera, scale, solid.center, solid.radius, color)
     else:
         start, end = camera.project(solid.start), camera.project(solid.end)
         diameter = 2 * solid.radius * camera.pixels_per_metre(solid.depth) * scale
         paint.line(
             [(start[0] * scale, start[1] * scale), (end[0] * scale, end[1] * scale)],
-            fill=colour,
+            fill=color,
             width=max(1, round(diameter)),
         )
         if diameter > 3:
-            disc(paint, camera, scale, solid.start, solid.radius, colour)
-            disc(paint, camera, scale, solid.end, solid.radius, colour)
+            disc(paint, camera, scale, solid.start, solid.radius, color)
+            disc(paint, camera, scale, solid.end, solid.radius, color)
 
 
 def disc(
-    paint: ImageDraw.ImageDraw, camera: Camera, scale: int, centre: Point, radius: float, colour: Colour | int
+    paint: ImageDraw.ImageDraw, camera: Camera, scale: int, center: Point, radius: float, color: Color | int
 ) -> None:
-    column, row = camera.project(centre)
-    reach = radius * camera.pixels_per_metre(centre[2])
+    column, row = camera.project(center)
+    reach = radius * camera.pixels_per_metre(center[2])
     box = [(column - reach) * scale, (row - reach) * scale, (column + reach) * scale, (row + reach) * scale]
-    paint.ellipse(box, fill=colour)
+    paint.ellipse(box, fill=color)

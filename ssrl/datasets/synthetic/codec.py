@@ -25,7 +25,7 @@ from ssrl.datasets.synthetic.motion import FPS
 
 STORED_JPEG_QUALITY = 85
 TRANSIT_JPEG_QUALITY = 80  # of normal videos, before they are stored as AVI
-READING_LOSS = 1  # grey values; FFmpeg's usual conversion from YUV to RGB rounds down, a JPEG decoder to the nearest
+READING_LOSS = 1  # gray values; FFmpeg's usual conversion from YUV to RGB rounds down, a JPEG decoder to the nearest
 STORED_QUANTISER = 1  # of the AVI files: the finest that MPEG-4 has
 LONGEST_GROUP = 12  # frames from one intra frame to the next
 

@@ -48,7 +48,7 @@ class SynthConfig:
     def num_videos(self, split: Split) -> int:
         return self.num_train if split == "train" else self.num_test
 
-    def num_labelled(self, label: int) -> int:
+    def num_labeled(self, label: int) -> int:
         abnormal = self.num_abnormal("train") + self.num_abnormal("test")
         return abnormal if label else self.num_train + self.num_test - abnormal
 

@@ -83,7 +83,7 @@ def populate(
 
 
 def depth_range(scene: Scene) -> tuple[float, float]:
-    """Where people walk, in metres from the camera: from just inside the frame to short of the backdrop."""
+    """Where people walk, in meters from the camera: from just inside the frame to short of the backdrop."""
     return scene.camera.nearest_ground * 1.08, scene.place.backdrop_depth - 1.5
 
 
@@ -93,7 +93,7 @@ def depth_of(event: Event, scene: Scene, rng: np.random.Generator) -> float:
 
 
 def pace(rng: np.random.Generator) -> float:
-    """Metres a second on foot: most about 1.35, some brisk, none a run."""
+    """Meters a second on foot: most about 1.35, some brisk, none a run."""
     return float(np.clip(rng.normal(1.35, 0.28), 0.8, 2.0))
 
 
@@ -114,7 +114,7 @@ def passers_by(scene: Scene, num_frames: int, together: int, rng: np.random.Gene
 
 
 def visible_spot(event: Event, scene: Scene, rng: np.random.Generator, reach: float = 1.0) -> tuple[float, float]:
-    """A place (X, Z), in metres, that is seen with `reach` metres to both sides."""
+    """A place (X, Z), in meters, that is seen with `reach` meters to both sides."""
     for _ in range(ATTEMPTS):
         z = depth_of(event, scene, rng)
         x = rng.uniform(-0.9, 0.9) * scene.camera.half_view(z)
@@ -165,8 +165,8 @@ def cycling(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np
     track = crossing(event, scene, num_frames, speed, 1.75, 0.35, rng, inside=abnormal)
     if not abnormal:
         return [Figure(track, Looks.draw(rng), never(track))]
-    colour = PAINTWORK[int(rng.integers(len(PAINTWORK)))]
-    return [Cyclist(track, Looks.draw(rng), colour, ~never(track))]
+    color = PAINTWORK[int(rng.integers(len(PAINTWORK)))]
+    return [Cyclist(track, Looks.draw(rng), color, ~never(track))]
 
 
 def vehicle(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np.random.Generator) -> list[Actor]:
@@ -280,9 +280,9 @@ def throwing(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: n
     if abnormal:
         still = np.zeros(num_frames)
         way = Track(ball_x, np.full(num_frames, z), still, still, still)
-        colour = PAINTWORK[int(rng.choice([0, 2, 5]))]
+        color = PAINTWORK[int(rng.choice([0, 2, 5]))]
         flying = during(way, start, stop)
-        actors.append(Thing(way, up, float(rng.uniform(0.24, 0.32)), colour, flying, flying))
+        actors.append(Thing(way, up, float(rng.uniform(0.24, 0.32)), color, flying, flying))
     return actors
 
 
@@ -299,7 +299,7 @@ def leaving(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np
     actors: list[Actor] = [Figure(track, looks, never(track)), *passers_by(scene, num_frames, 1, rng)]
     still = np.zeros(num_frames)
     carried = Track(track.x, track.z - 0.3, track.heading, still, still)
-    colour = BAGS[int(rng.integers(len(BAGS)))]
+    color = BAGS[int(rng.integers(len(BAGS)))]
     left = during(track, start, stop) if abnormal else never(track)
     down = Track(
         np.where(left, track.x[start], track.x),
@@ -308,7 +308,7 @@ def leaving(event: Event, abnormal: bool, scene: Scene, num_frames: int, rng: np
         still,
         still,
     )
-    actors.append(Thing(down, np.where(left, 0.0, 0.12), 0.22, colour, left, ~never(track)))
+    actors.append(Thing(down, np.where(left, 0.0, 0.12), 0.22, color, left, ~never(track)))
     return actors
 
 

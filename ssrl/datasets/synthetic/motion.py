@@ -1,4 +1,4 @@
-"""How things move over the ground: a route in metres, walked with a speed that changes from frame to frame."""
+"""How things move over the ground: a route in meters, walked with a speed that changes from frame to frame."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 FPS = 24
-RUNNING_SPEED = 2.6  # metres a second; from here the gait is a run's
+RUNNING_SPEED = 2.6  # meters a second; from here the gait is a run's
 
 
 @dataclass(frozen=True)
 class Track:
-    """The motion of one actor; all arrays (num_frames,), metres, radians and seconds."""
+    """The motion of one actor; all arrays (num_frames,), meters, radians and seconds."""
 
     x: np.ndarray
     z: np.ndarray
     heading: np.ndarray  # 0 along X, pi/2 away from the camera
-    speed: np.ndarray  # metres a second
+    speed: np.ndarray  # meters a second
     stride: np.ndarray  # radians; 2 pi is two steps
 
     @property
@@ -35,7 +35,7 @@ def smooth(values: np.ndarray, frames: int) -> np.ndarray:
 
 
 def follow(route: np.ndarray, speed: np.ndarray, start_distance: float = 0.0, round_corners: int = 11) -> Track:
-    """Go along `route` (K, 2), in metres, at `speed` (num_frames,); straight on past both of its ends."""
+    """Go along `route` (K, 2), in meters, at `speed` (num_frames,); straight on past both of its ends."""
     distance = start_distance + np.concatenate([[0.0], np.cumsum(speed[:-1])]) / FPS
     legs = np.diff(route, axis=0)
     lengths = np.maximum(np.hypot(legs[:, 0], legs[:, 1]), 1e-6)
@@ -56,7 +56,7 @@ def strides(speed: np.ndarray) -> np.ndarray:
 
 
 def stroll_speed(num_frames: int, pace: float, rng: np.random.Generator, pause_chance: float = 0.35) -> np.ndarray:
-    """(num_frames,) metres a second about `pace`, with a pause now and then."""
+    """(num_frames,) meters a second about `pace`, with a pause now and then."""
     speed = np.full(num_frames, pace) * (1 + 0.06 * smooth(rng.standard_normal(num_frames), 15) * 4)
     if rng.random() < pause_chance:
         length = int(rng.integers(18, 70))
@@ -66,7 +66,7 @@ def stroll_speed(num_frames: int, pace: float, rng: np.random.Generator, pause_c
 
 
 def burst_speed(num_frames: int, start: int, stop: int, before: float, burst: float, after: float) -> np.ndarray:
-    """(num_frames,) metres a second: `before`, then `burst` in the frames [start, stop), then `after`."""
+    """(num_frames,) meters a second: `before`, then `burst` in the frames [start, stop), then `after`."""
     speed = np.full(num_frames, before)
     speed[start:stop] = burst
     speed[stop:] = after

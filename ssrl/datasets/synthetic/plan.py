@@ -68,7 +68,7 @@ def plan_videos(config: SynthConfig) -> tuple[VideoPlan, ...]:
     """All videos of a set, sorted by id. Both labels and both splits draw on the same scenes and events."""
     rng = np.random.default_rng([config.seed, 1])
     plans: list[VideoPlan] = []
-    numbers = {label: iter((rng.permutation(config.num_labelled(label)) + 1).tolist()) for label in LABELS}
+    numbers = {label: iter((rng.permutation(config.num_labeled(label)) + 1).tolist()) for label in LABELS}
     for split in SPLITS:
         counts = {1: config.num_abnormal(split), 0: config.num_videos(split) - config.num_abnormal(split)}
         scenes = rng.permutation(max(counts.values())) % len(PLACES) + 1

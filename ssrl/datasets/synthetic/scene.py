@@ -8,28 +8,28 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ssrl.datasets.synthetic.camera import SUPERSAMPLING, Camera, Colour
+from ssrl.datasets.synthetic.camera import SUPERSAMPLING, Camera, Color
 
 TEXTURE_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Place:
-    """What is fixed about a scene. Lengths in metres; `wing` is (side, depth, share of the frame's width)."""
+    """What is fixed about a scene. Lengths in meters; `wing` is (side, depth, share of the frame's width)."""
 
     focal: float  # in frame widths
     horizon: float  # in frame heights
     camera_height: float
     backdrop_depth: float
-    ground: Colour
-    wall: Colour
+    ground: Color
+    wall: Color
     paving: float  # edge of a paving stone; 0 for asphalt
     stripes: tuple[float, ...] = ()  # X of painted lines along the view
     crossing: float | None = None  # depth of a zebra crossing
     wings: tuple[tuple[int, float, float], ...] = ()
     trees: tuple[tuple[float, float], ...] = ()  # (X, Z)
     posts: tuple[tuple[float, float], ...] = ()  # (X, Z)
-    grey: bool = False
+    gray: bool = False
     sun: tuple[float, float] = (0.9, 0.5)  # where a shadow of a figure reaches, X and Z
 
 
@@ -71,7 +71,7 @@ PLACES = (
         1.4,
         wings=((-1, 17.0, 0.30), (1, 14.0, 0.16)),
         posts=((-3.2, 10.0), (3.4, 10.0)),
-        grey=True,
+        gray=True,
         sun=(0.5, 0.6),
     ),
     Place(
@@ -112,7 +112,7 @@ PLACES = (
         stripes=(0.0,),
         wings=((1, 17.0, 0.34),),
         posts=((-4.0, 9.0), (-4.0, 16.0)),
-        grey=True,
+        gray=True,
         sun=(0.2, 0.4),
     ),
 )
@@ -120,7 +120,7 @@ PLACES = (
 
 @dataclass(frozen=True)
 class Occluder:
-    """Something upright that hides what is behind it: an RGBA sprite in canvas pixels, its depth in metres."""
+    """Something upright that hides what is behind it: an RGBA sprite in canvas pixels, its depth in meters."""
 
     depth: float
     sprite: Image.Image
@@ -137,7 +137,7 @@ class Scene:
     occluders: tuple[Occluder, ...]  # far to near
 
     def sees(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Whether the camera sees the ground points (X, Z); both (n,), in metres."""
+        """Whether the camera sees the ground points (X, Z); both (n,), in meters."""
         columns = self.camera.width / 2 + self.camera.focal * x / np.maximum(z, 0.1)
         seen = (columns > 0) & (columns < self.camera.width)
         for occluder in self.occluders:
@@ -166,11 +166,11 @@ def build_scene(number: int, seed: int, height: int, width: int) -> Scene:
 
 def as_image(picture: np.ndarray, place: Place) -> Image.Image:
     image = Image.fromarray(picture.astype(np.uint8))
-    return image.convert("L").convert("RGB") if place.grey else image
+    return image.convert("L").convert("RGB") if place.gray else image
 
 
 def pixel_grid(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Frame (columns, rows) of the centres of all canvas pixels, each (H', W')."""
+    """Frame (columns, rows) of the centers of all canvas pixels, each (H', W')."""
     rows, columns = np.mgrid[: camera.height * SUPERSAMPLING, : camera.width * SUPERSAMPLING].astype(np.float32)
     return (columns + 0.5) / SUPERSAMPLING, (rows + 0.5) / SUPERSAMPLING
 
@@ -186,7 +186,7 @@ def smooth_texture(rng: np.random.Generator, octaves: int = 5) -> np.ndarray:
 
 
 def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray, per_metre: float) -> np.ndarray:
-    """The texture at (x, y) metres, mirrored at its edges so that it goes on without a seam."""
+    """The texture at (x, y) meters, mirrored at its edges so that it goes on without a seam."""
     u, v = (np.floor(at * per_metre).astype(np.int32) + 97 for at in (x, y))
     last = TEXTURE_SIZE - 1
     return texture[last - np.abs(v % (2 * last) - last), last - np.abs(u % (2 * last) - last)]
@@ -225,14 +225,14 @@ def paint_backdrop(picture: np.ndarray, camera: Camera, place: Place, rng: np.ra
     y = camera.camera_height - (rows - camera.horizon) * place.backdrop_depth / camera.focal
     texture = smooth_texture(rng)
     wall = 1 + 0.05 * sample(texture, x + 60, y + 60, 13.0) - 0.06 * (np.abs(y % 3.2) < 0.25)
-    colour = wall[..., None] * np.array(place.wall, dtype=np.float32) * 0.92
+    color = wall[..., None] * np.array(place.wall, dtype=np.float32) * 0.92
     window = (np.abs(x % 2.6 - 1.3) < 0.75) & (np.abs(y % 3.2 - 1.7) < 0.85)
     lit = rng.uniform(0.30, 0.62, size=(64, 64)).astype(np.float32)
     glass = lit[(y / 3.2).astype(int) % 64, np.floor(x / 2.6).astype(int) % 64][..., None]
-    colour = np.where(window[..., None], glass * np.array((150, 165, 178), dtype=np.float32), colour)
+    color = np.where(window[..., None], glass * np.array((150, 165, 178), dtype=np.float32), color)
     kerb = (y > 0) & (y < 0.35)
-    colour[kerb] *= 0.6
-    return np.where((y > 0)[..., None], colour, picture)
+    color[kerb] *= 0.6
+    return np.where((y > 0)[..., None], color, picture)
 
 
 def vignette(shape: tuple[int, int]) -> np.ndarray:
@@ -258,18 +258,18 @@ def wing_wall(
     camera: Camera, place: Place, side: int, depth: float, share: float, rng: np.random.Generator
 ) -> Occluder:
     """A wall that closes one side of the view from the frame's edge inwards; figures come from behind it."""
-    metre = camera.pixels_per_metre(depth) * SUPERSAMPLING
+    meter = camera.pixels_per_metre(depth) * SUPERSAMPLING
     width = round(share * camera.width * SUPERSAMPLING)
     top = max(0, round(camera.project((0, 4.2, depth))[1] * SUPERSAMPLING))
     foot = round(camera.project((0, 0, depth))[1] * SUPERSAMPLING)
-    rows, columns = np.mgrid[: foot - top, :width].astype(np.float32) / metre
+    rows, columns = np.mgrid[: foot - top, :width].astype(np.float32) / meter
     course = np.floor(rows / 0.3)
     mortar = (rows % 0.3 < 0.03) | ((columns + 0.3 * (course % 2)) % 0.6 < 0.03)
     grain = sample(smooth_texture(rng), columns, rows, 21.0)
     shade = (0.86 if side < 0 else 0.74) * (1 + 0.05 * grain - 0.12 * mortar)
-    shade[columns > (width / metre - 0.12) if side < 0 else columns < 0.12] *= 0.7
-    colour = np.array(place.wall[::-1] if place.paving else place.wall, dtype=np.float32) * 0.9
-    sprite = as_image(np.clip(shade[..., None] * colour, 0, 255), place)
+    shade[columns > (width / meter - 0.12) if side < 0 else columns < 0.12] *= 0.7
+    color = np.array(place.wall[::-1] if place.paving else place.wall, dtype=np.float32) * 0.9
+    sprite = as_image(np.clip(shade[..., None] * color, 0, 255), place)
     sprite.putalpha(255)
     column = 0 if side < 0 else camera.width * SUPERSAMPLING - width
     span = (column / SUPERSAMPLING, (column + width) / SUPERSAMPLING)
@@ -277,35 +277,35 @@ def wing_wall(
 
 
 def tree(camera: Camera, place: Place, x: float, z: float, rng: np.random.Generator) -> Occluder:
-    metre = camera.pixels_per_metre(z) * SUPERSAMPLING
-    size = (round(4.4 * metre), round(6.5 * metre))
+    meter = camera.pixels_per_metre(z) * SUPERSAMPLING
+    size = (round(4.4 * meter), round(6.5 * meter))
     sprite = Image.new("RGBA", size)
     paint = ImageDraw.Draw(sprite)
-    paint.rectangle([2.05 * metre, 2.5 * metre, 2.35 * metre, 6.5 * metre], fill=(74, 60, 48, 255))
+    paint.rectangle([2.05 * meter, 2.5 * meter, 2.35 * meter, 6.5 * meter], fill=(74, 60, 48, 255))
     for _ in range(70):
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.5) ** 0.8
         cx, cy, r = 2.2 + reach * np.cos(angle), 2.1 + 1.1 * reach * np.sin(angle), rng.uniform(0.2, 0.5)
         light = rng.uniform(0.6, 1.25) - 0.12 * (cy - 2)
         leaf = (int(62 * light), int(88 * light), int(50 * light), 255)
-        paint.ellipse([(cx - r) * metre, (cy - r) * metre, (cx + r) * metre, (cy + r) * metre], fill=leaf)
-    return upright(camera, place, x, z, sprite, 2.2 * metre)
+        paint.ellipse([(cx - r) * meter, (cy - r) * meter, (cx + r) * meter, (cy + r) * meter], fill=leaf)
+    return upright(camera, place, x, z, sprite, 2.2 * meter)
 
 
 def post(camera: Camera, place: Place, x: float, z: float) -> Occluder:
-    metre = camera.pixels_per_metre(z) * SUPERSAMPLING
-    sprite = Image.new("RGBA", (max(3, round(0.3 * metre)), round(5.5 * metre)))
+    meter = camera.pixels_per_metre(z) * SUPERSAMPLING
+    sprite = Image.new("RGBA", (max(3, round(0.3 * meter)), round(5.5 * meter)))
     paint = ImageDraw.Draw(sprite)
     width, height = sprite.size
     paint.rectangle([width * 0.3, 0, width * 0.7, height], fill=(70, 74, 76, 255))
     paint.rectangle([width * 0.3, 0, width * 0.42, height], fill=(104, 108, 110, 255))
-    paint.rectangle([0, height - 0.4 * metre, width, height], fill=(60, 62, 64, 255))
+    paint.rectangle([0, height - 0.4 * meter, width, height], fill=(60, 62, 64, 255))
     return upright(camera, place, x, z, sprite, width / 2)
 
 
 def upright(camera: Camera, place: Place, x: float, z: float, sprite: Image.Image, axis: float) -> Occluder:
     """Stand a sprite, whose trunk is at column `axis`, on the ground at (X, Z)."""
     column, foot = camera.project((x, 0.0, z))
-    if place.grey:
+    if place.gray:
         alpha = sprite.getchannel("A")
         sprite = sprite.convert("L").convert("RGB")
         sprite.putalpha(alpha)

@@ -32,9 +32,9 @@ def film(scene: Scene, actors: list[Actor], num_frames: int) -> Iterator[Shot]:
         canvas = Canvas(scene.background, scene.camera)
         present = [actor for actor in actors if actor.present[frame_index]]
         for actor in present:
-            centre = float(actor.track.x[frame_index]), 0.0, float(actor.track.z[frame_index])
-            if in_view(scene, *centre):
-                canvas.shade(centre, actor.shadow_radius, scene.place.sun, SHADOW_STRENGTH)
+            center = float(actor.track.x[frame_index]), 0.0, float(actor.track.z[frame_index])
+            if in_view(scene, *center):
+                canvas.shade(center, actor.shadow_radius, scene.place.sun, SHADOW_STRENGTH)
         for item in far_to_near(scene, present, frame_index):
             if isinstance(item, int):
                 occluder = scene.occluders[item]
@@ -42,7 +42,7 @@ def film(scene: Scene, actors: list[Actor], num_frames: int) -> Iterator[Shot]:
             elif in_view(scene, float(item.track.x[frame_index]), 0.0, float(item.track.z[frame_index])):
                 canvas.add(item.solids(frame_index), bool(item.abnormal[frame_index]))
         frame = canvas.frame()
-        yield Shot(as_grey(frame) if scene.place.grey else frame, canvas.abnormal_pixels())
+        yield Shot(as_gray(frame) if scene.place.gray else frame, canvas.abnormal_pixels())
 
 
 def far_to_near(scene: Scene, actors: list[Actor], frame_index: int) -> list[Actor | int]:
@@ -57,7 +57,7 @@ def in_view(scene: Scene, x: float, _y: float, z: float) -> bool:
     return z > 1.0 and abs(x) < scene.camera.half_view(z) + 6.0
 
 
-def as_grey(frame: np.ndarray) -> np.ndarray:
+def as_gray(frame: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).convert("L").convert("RGB"))
 
 
@@ -67,7 +67,7 @@ class Recording:
 
     num_frames: int
     brightness: float  # 1 is as painted
-    noise: float  # standard deviation in grey values
+    noise: float  # standard deviation in gray values
     quantiser: int  # of the camera's MPEG-4 encoder
 
 
@@ -87,7 +87,7 @@ class Sensor:
         flicker = rng.uniform(0, 0.012) * np.sin(2 * np.pi * (time * rng.uniform(2, 11) + rng.random()))
         luma = rng.standard_normal((NOISE_FIELDS, height, width, 1), dtype=np.float32)
         chroma = rng.standard_normal((NOISE_FIELDS, height, width, 3), dtype=np.float32)
-        noise = recording.noise * (luma + (0.0 if scene.place.grey else 0.5) * chroma)
+        noise = recording.noise * (luma + (0.0 if scene.place.gray else 0.5) * chroma)
         shifts = [rng.integers(0, limit, num_frames) for limit in (NOISE_FIELDS, height, width)]
         gain = recording.brightness * (1 + drift + flicker)
         return cls(gain, np.rint(noise).astype(np.int16), np.stack(shifts, axis=1))
