@@ -119,11 +119,12 @@ def test_the_installed_commands_go_from_video_to_metrics(python: Path, tmp_path:
 
 def test_a_type_checker_sees_the_types(python: Path, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
-        "from ssrl.geometry import Geometry\nfrom ssrl.store.layout import StoreConfig\n"
-        "reveal_type(Geometry().num_scales)\ndef encoder(config: StoreConfig) -> None: reveal_type(config.geometry)\n"
+        "import ssrl\nfrom ssrl.store.layout import StoreConfig\n"
+        "reveal_type(ssrl.score_videos(ssrl.ScoreRequest(['a.mp4'], 'best.pt', 'out')).videos)\n"
+        "def encoder(config: StoreConfig) -> None: reveal_type(config.geometry)\n"
     )
     told = run(sys.executable, "-m", "mypy", "--python-executable", python, "script.py", cwd=tmp_path)
-    assert 'Revealed type is "int"' in told
+    assert 'Revealed type is "tuple[ssrl.evaluate.protocol.VideoScores, ...]"' in told
     assert 'Revealed type is "ssrl.geometry.Geometry"' in told
 
 
