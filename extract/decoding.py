@@ -50,6 +50,27 @@ class Decoded:
     rows: Rows = "snippets"
 
 
+@dataclass(frozen=True)
+class Filled:
+    """A slot holds the next snippet."""
+
+    slot: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The video cannot be read."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """This decoder cannot go on; another may do better."""
+
+    message: str
+
+
 class DecoderLost(UserError):
     """The decoder hung, died, or cannot be trusted with this video. What it gave so far must be dropped."""
 
@@ -93,15 +114,21 @@ class Decoder:
             if not self.connection.poll(max(0.0, self.seconds_left)):
                 silence = f"its decoder gave nothing for {self.time_limit_seconds:g} seconds"
                 raise DecoderLost(f"{self._path}: {silence}; re-encode the video, or leave it out")
-            kind, value = self.connection.recv()
+            said: Filled | Decoded | Failed | Lost = self.connection.recv()
         except (EOFError, ConnectionResetError) as error:
             self._process.join()
             crash = f"its decoder crashed (exit code {self._process.exitcode})"
             raise DecoderLost(f"{self._path}: {crash}; re-encode the video, or leave it out") from error
         self._heard = time.monotonic()
-        if kind in ("error", "lost"):
-            raise DecoderLost(value) if kind == "lost" else UserError(value)
-        return value
+        match said:
+            case Filled(slot):
+                return slot
+            case Decoded():
+                return said
+            case Failed(message):
+                raise UserError(message)
+            case Lost(message):
+                raise DecoderLost(message)
 
     @property
     def seconds_left(self) -> float:
@@ -138,9 +165,7 @@ def snippet_bytes(geometry: Geometry) -> int:
 
 
 def _work(connection: Connection, memory: Any, geometry: Geometry) -> None:
-    """The worker: takes a Request, answers ("snippet", slot)..., then how it ended:
-    ("end", Decoded), ("error", text) for what cannot be read, ("lost", text) where another decoder may do better.
-    """
+    """The worker: takes a Request, answers `Filled` for each snippet, then `Decoded`, `Failed` or `Lost`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C means
     import torch
 
@@ -154,9 +179,7 @@ def _work(connection: Connection, memory: Any, geometry: Geometry) -> None:
         connection.send(_decode(connection, request, slots, geometry))
 
 
-def _decode(
-    connection: Connection, request: Request, slots: np.ndarray, geometry: Geometry
-) -> tuple[str, Decoded | str]:
+def _decode(connection: Connection, request: Request, slots: np.ndarray, geometry: Geometry) -> Decoded | Failed | Lost:
     free = list(range(len(slots)))
     num_frames, given_out = 0, 0
 
@@ -179,15 +202,15 @@ def _decode(
             )
             for filled in filled_slots:
                 num_frames += filled
-                connection.send(("snippet", free.pop(0)))
+                connection.send(Filled(free.pop(0)))
                 given_out += 1
             decoded = counted if rows == "segments" else num_frames
             missing = max(0, (reader.declared_frames or 0) - decoded)
-            return "end", Decoded(decoded, reader.fps, reader.substituted_frames, missing, rows)
+            return Decoded(decoded, reader.fps, reader.substituted_frames, missing, rows)
     except DecoderStopped as error:
-        return "lost", str(error)
+        return Lost(str(error))
     except UserError as error:
-        return "error", str(error)
+        return Failed(str(error))
     finally:
         for _ in range(given_out):  # the main process gives every slot back before it hears how it ended
             connection.recv()

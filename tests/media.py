@@ -104,6 +104,22 @@ def write_mpeg4(path: Path, count: int = 40, *, height: int = 48, width: int = 8
     return write_video(path, numbered_frames(count, height, width), codec="mpeg4", options=options, **more)
 
 
+UNFLAGGED = {  # codecs whose decoders never flag a key frame: (file, pixels)
+    "cfhd": ("v.avi", "yuv422p10le"),
+    "flashsv": ("v.avi", "bgr24"),
+    "flashsv2": ("v.flv", "bgr24"),
+    "msvideo1": ("v.avi", "rgb555le"),
+    "qtrle": ("v.mov", "rgb24"),
+    "rpza": ("v.mov", "rgb555le"),
+    "svq1": ("v.mov", "yuv410p"),
+}
+
+
+def write_unflagged(folder: Path, codec: str, count: int) -> Path:
+    name, pix_fmt = UNFLAGGED[codec]
+    return write_video(folder / name, numbered_frames(count, 96, 160), codec=codec, pix_fmt=pix_fmt)
+
+
 def write_variable_rate(path: Path, count: int = 40) -> Path:
     """H.264 whose frames come after 1, 2, 3, 1, 2, 3, ... ticks of 1/25 s."""
     times = np.cumsum([0, *(1 + index % 3 for index in range(count - 1))]).tolist()
@@ -165,6 +181,16 @@ def damage(path: Path, packets: Iterable[int], *, skip: int = 0, fill: int | Non
         start, size = spans[index][0] + skip, max(0, spans[index][1] - skip)
         content[start : start + size] = bytes([fill]) * size if fill is not None else noise.bytes(size)
     path.write_bytes(content)
+    return path
+
+
+def break_file(path: Path, start: float, end: float, fill: str) -> Path:
+    """Damage a stretch of a file, from one share of its bytes to another: "noise", "zeros", or "nothing" (removed)."""
+    content = path.read_bytes()
+    first, last = int(len(content) * start), int(len(content) * end)
+    noise = np.random.default_rng(first).bytes(last - first)
+    stretch = {"noise": noise, "zeros": bytes(last - first), "nothing": b""}[fill]
+    path.write_bytes(content[:first] + stretch + content[last:])
     return path
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssrl.extract.encoders.weights import (
     Weights,
-    fetched,
+    fetch,
     file_weights,
     random_seed,
     refusing_damage,
@@ -59,9 +59,7 @@ def load_i3d_r50(weights: str) -> tuple[I3D, Weights]:
         return I3D(model.blocks[:-1]), Weights(weights, sha256_of_state(model))
     model = i3d_r50(pretrained=False)
     loaded = (
-        fetched(weights, KINETICS400_URL)
-        if weights == "kinetics400"
-        else file_weights(Path(weights).name, Path(weights))
+        fetch(weights, KINETICS400_URL) if weights == "kinetics400" else file_weights(Path(weights).name, Path(weights))
     )
     assert loaded.path is not None
     _load_state(model, loaded.path)

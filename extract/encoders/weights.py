@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
 
+import pooch
+from requests import RequestException
 from torch import nn
 
 from ssrl.console import warn
 from ssrl.errors import UserError
-from ssrl.files import replacing, write_text
+from ssrl.files import write_text
 
-CHUNK_BYTES = 1 << 20
-TIMEOUT_SECONDS = 60
+READABLE = 0o644  # pooch keeps a download to its owner; caches are shared
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,20 @@ def random_seed(weights: str) -> int | None:
     return int(text)
 
 
-def fetched(name: str, url: str) -> Weights:
-    """Download `url` to the cache, once. Its SHA-256 is written down on arrival and checked at every later use."""
+def fetch(name: str, url: str) -> Weights:
+    """The file in our cache, downloaded if it is not there.
+
+    For lack of a published hash nothing vouches for the first download but its connection (HTTPS and the number of
+    bytes announced). Its SHA-256 is written down beside it, and at every later use the whole file is checked against
+    that. A file appears under its name only when whole.
+    """
     path = cache_folder() / url.rsplit("/", 1)[-1]
     recorded = path.with_name(f"{path.name}.sha256")
     if not path.exists():
-        _download(url, path)
+        pooch.get_logger().setLevel("WARNING")  # it would tell the user what to program
+        with downloading(url):
+            pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)
+        path.chmod(READABLE)
         write_text(recorded, sha256_of(path) + "\n")
     weights = file_weights(name, path)
     if not recorded.exists() or recorded.read_text().strip() != weights.sha256:
@@ -79,9 +87,12 @@ def downloading(url: str) -> Iterator[None]:
     """Turn a download that fails into a UserError that says what to do instead."""
     try:
         yield
-    except (URLError, TimeoutError, ConnectionError) as error:
+    except (RequestException, URLError, TimeoutError, ConnectionError) as error:
+        cause: BaseException = error
+        while cause.__context__ is not None:
+            cause = cause.__context__  # the system's own word, short
         raise UserError(
-            f"cannot download {url} ({error}); fetch it by other means and name the file with --weights FILE, "
+            f"cannot download {url} ({cause}); fetch it by other means and name the file with --weights FILE, "
             f"or use --encoder micro3d, which needs no download"
         ) from error
 
@@ -104,13 +115,3 @@ def sha256_of_state(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _download(url: str, path: Path) -> None:
-    with downloading(url), urlopen(url, timeout=TIMEOUT_SECONDS) as response, replacing(path) as temporary:
-        expected = response.headers.get("Content-Length")
-        with temporary.open("wb") as file:
-            while chunk := response.read(CHUNK_BYTES):
-                file.write(chunk)
-        if expected is not None and temporary.stat().st_size != int(expected):
-            raise UserError(f"{url} broke off after {temporary.stat().st_size} of {expected} bytes; try again")

@@ -27,6 +27,7 @@ class OpenPackets:
         self._open: list[int] = []  # presentation times, smallest first
         self._failed: set[int] = set()
         self._failed_without_time = 0
+        self.passed_over = 0  # packets between the last frame and the one before it, holes or not
 
     def send(self, time: int | None) -> None:
         """A packet goes to the decoder."""
@@ -56,10 +57,12 @@ class OpenPackets:
     def _close_before(self, time: int | None, held_back: int) -> int:
         holes, self._failed_without_time = self._failed_without_time, 0
         self._in_flight -= holes
+        self.passed_over = 0
         while self._open and (time is None or self._open[0] <= time):
             oldest = heapq.heappop(self._open)
             if oldest == time:
                 break
+            self.passed_over += 1
             if oldest in self._failed or (self._times_fit and self._in_flight > held_back):
                 self._failed.discard(oldest)
                 self._in_flight -= 1

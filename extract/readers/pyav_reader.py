@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 from av.error import FFmpegError
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
+from ssrl.extract.readers.breaks import Breaks
 from ssrl.extract.readers.errors import UnreadableVideo, check_readable
 from ssrl.extract.readers.packets import OpenPackets
+
+MAX_READ_ERRORS = 1000  # in a whole file: a demuxer that fails over and over again must come to an end
+NOT_PREDICTED = (PictureType.NONE, PictureType.I)
 
 
 class PyAVReader:
@@ -25,8 +29,9 @@ class PyAVReader:
         packets      0  1  2  x  4  5      x does not decode
         frames       0  1  2  2  4  5      substituted_frames = 1
 
-    A frame that the decoder marks as damaged, or that comes before the first key frame, is kept and counted too. At a
-    cut-off end the frames that were never there are not made up: `declared_frames` tells how many should have been.
+    So are the frames that a break in the file swallowed, as far as `Breaks` can tell. A frame that the decoder marks as
+    damaged, or that comes before the first key frame, is kept and counted too. At a cut-off end the frames that were
+    never there are not made up: `declared_frames` tells how many should have been.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,6 +44,7 @@ class PyAVReader:
         self.fps: float | None = float(rate) if rate else None
         self.declared_frames: int | None = self._stream.frames or None
         self.substituted_frames = 0
+        self._breaks = Breaks(self._container, self._stream)
 
     def __enter__(self) -> PyAVReader:
         return self
@@ -82,7 +88,7 @@ class PyAVReader:
         decoder = self._stream.codec_context
         packets = OpenPackets(decoder.name)
         reformatter = VideoReformatter()
-        seen_key_frame = False
+        has_begun = False
         for packet in self._packets():
             time = packet.pts if packet else None
             if packet and not packet.is_discard:
@@ -92,22 +98,39 @@ class PyAVReader:
             except FFmpegError:
                 if packet:
                     packets.fail(time)
+                    self._breaks.note_damage()
                 continue
             for frame in decoded:
                 holes = packets.holes_before(frame, decoder.reorder_depth if packet else 0)
-                seen_key_frame |= frame.key_frame
-                self.substituted_frames += holes + (frame.is_corrupt or not seen_key_frame)
+                holes += self._breaks.missing_before(frame, packets.passed_over)
+                has_begun |= stands_alone(frame, packet)
+                self.substituted_frames += holes + (frame.is_corrupt or not has_begun)
                 yield frame, holes
         holes = packets.holes_at_end()
         self.substituted_frames += holes
         yield None, holes
 
     def _packets(self) -> Iterator[Any]:
-        """The video's packets, then None for what the decoder still holds. A read error is the end of the file."""
-        packets = self._container.demux(self._stream)
-        with suppress(FFmpegError):
-            yield from (packet for packet in packets if packet.size)
+        """The video's packets, then None for what the decoder still holds. After a read error, those behind it."""
+        for _ in range(MAX_READ_ERRORS):
+            try:
+                for packet in self._container.demux(self._stream):
+                    if packet.size:
+                        self._breaks.look_at(packet)
+                        yield packet
+                break
+            except FFmpegError:
+                self._breaks.note_damage()
         yield None
+
+
+def stands_alone(frame: Any, packet: Any) -> bool:
+    """Whether decoding can begin with this frame.
+
+    Some decoders (Cineform, QuickTime Animation, SVQ1, Flash Screen, ...) never flag a key frame, nor do they call any
+    but SVQ1's a predicted one: there the container's flag is taken, and `packet` is the frame's own.
+    """
+    return frame.key_frame or (packet is not None and packet.is_keyframe and frame.pict_type in NOT_PREDICTED)
 
 
 def upright(frame: Any) -> np.ndarray:

@@ -18,7 +18,6 @@ from ssrl.errors import UserError
 from ssrl.extract.decoding import Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.encoders import load_encoder
 from ssrl.extract.encoders.i3d import randomize_norms
-from ssrl.extract.encoders.weights import fetched
 from ssrl.extract.readers import open_reader
 from ssrl.extract.runtimes import choose_runtime
 from ssrl.extract.snippets import resize
@@ -225,26 +224,6 @@ def test_every_residual_branch_of_a_random_i3d_counts() -> None:
     """Else most of the network would be left out of all comparisons with random weights."""
     network = load_encoder("i3d_r50", "random:0").network
     assert all(module.weight.min() > 0 for module in network.modules() if isinstance(module, torch.nn.BatchNorm3d))
-
-
-def test_downloaded_weights_are_kept_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSRL_CACHE", str(tmp_path / "cache"))
-    remote = tmp_path / "weights.pyth"
-    remote.write_bytes(b"weights" * 1000)
-    first = fetched("kinetics400", remote.as_uri())
-    assert first.path is not None and first.path.read_bytes() == remote.read_bytes()
-    remote.unlink()
-    assert fetched("kinetics400", remote.as_uri()) == first  # from the cache
-    first.path.write_bytes(b"tampered")
-    with pytest.raises(UserError, match="not what was downloaded"):
-        fetched("kinetics400", remote.as_uri())
-
-
-def test_a_download_that_fails_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSRL_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"--weights FILE.*micro3d"):
-        fetched("kinetics400", (tmp_path / "none.pyth").as_uri())
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["i3d_r50", "micro3d"])

@@ -1,0 +1,42 @@
+"""What a decoding worker says to the main process."""
+
+from __future__ import annotations
+
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssrl.extract.decoding import Decoded, Failed, Filled, Lost, Request, _decode
+from ssrl.geometry import Geometry
+from tests import media
+from tests.reading import needs_decord
+
+GEOMETRY = Geometry(48, 80, 16, ((48, 80),))
+
+
+def say(request: Request, num_snippets: int = 0) -> list[Any]:
+    """All messages about one video, with a slot for each of its snippets."""
+    ours, theirs = Pipe()
+    for slot in range(num_snippets):
+        ours.send(slot)  # gives it back
+    end = _decode(theirs, request, np.empty((max(1, num_snippets), 16, 48, 80, 3), np.uint8), GEOMETRY)
+    return [*(ours.recv() for _ in range(num_snippets)), end]
+
+
+def test_each_snippet_then_the_end(tmp_path: Path) -> None:
+    path = media.write_h264(tmp_path / "v.mp4", 17)
+    assert say(Request(path), num_snippets=2) == [Filled(0), Filled(1), Decoded(17, 25.0, 0)]
+
+
+def test_what_cannot_be_read_has_failed(tmp_path: Path) -> None:
+    (said,) = say(Request(tmp_path / "absent.mp4"))
+    assert isinstance(said, Failed) and "absent.mp4" in said.message
+
+
+@needs_decord
+def test_what_another_decoder_may_read_is_lost(tmp_path: Path) -> None:
+    path = media.cut_head(media.write_mpeg4(tmp_path / "v.avi", 40), tmp_path / "cut.avi", packets=5)
+    (said,) = say(Request(path, backend="decord"))
+    assert isinstance(said, Lost) and "backend 'pyav'" in said.message
