@@ -129,7 +129,6 @@ def _show_log() -> None:
     if not any(isinstance(handler, NotesHandler) for handler in logger.handlers):
         logger.addHandler(NotesHandler())
         logger.setLevel(logging.INFO)
-        logger.propagate = False
 
 
 def _interrupt(signum: int, frame: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pickle
 from collections.abc import Iterator
@@ -15,11 +16,11 @@ import pooch
 from requests import RequestException
 from torch import nn
 
-from ssrl.console import warn
 from ssrl.errors import UserError
 from ssrl.files import write_text
 
 READABLE = 0o644  # pooch keeps a download to its owner; caches are shared
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def random_seed(weights: str) -> int | None:
     text = weights.removeprefix("random:")
     if not text.isdigit():
         raise UserError(f"random weights need a seed, as in random:0, not {weights!r}")
-    warn("the encoder's weights are random: the features mean nothing, and neither does a score made from them")
+    logger.warning("the encoder's weights are random: neither the features nor scores made from them mean anything")
     return int(text)
 
 
