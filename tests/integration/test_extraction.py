@@ -99,6 +99,7 @@ def test_another_configuration_is_refused(extracted: Store, videos: Path) -> Non
     assert outcome.exit_code == 1 and "dtype: float16, not float32" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_bad_videos_are_named_and_the_good_ones_kept(tmp_path: Path) -> None:
     write_h264(tmp_path / "good.mp4", 17)
     (tmp_path / "empty.mp4").write_bytes(b"")
@@ -142,6 +143,7 @@ def decode(decoder: Decoder, path: Path) -> tuple[int, Decoded]:
     return count, said
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_given_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "hangs.mp4")  # opening it for reading waits for a writer that never comes
     with Decoder(GEOMETRY, time_limit_seconds=3) as decoder:
@@ -173,6 +175,7 @@ def features_of(root: Path) -> dict[tuple[str, int], bytes]:
     return {(name, scale): store.features(name, scale).tobytes() for name in store.ids() for scale in (1, 2, 3, 4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_run_resumes_to_the_same_store(videos: Path, tmp_path: Path, end: signal.Signals) -> None:
     arguments = ["--dataset", "manifest", "--root", videos, "--manifest", videos / "videos.csv", "--size", SMALL]
@@ -193,6 +196,7 @@ def test_a_killed_run_resumes_to_the_same_store(videos: Path, tmp_path: Path, en
     assert features_of(tmp_path / "cut") == features_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_i3d_features_equal_pytorchvideos_own_network(tmp_path: Path) -> None:
     """Patch by patch in float32, through pytorchvideo's own model with its head's pool replaced."""
     from pytorchvideo.models.hub import i3d_r50

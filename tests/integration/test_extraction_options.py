@@ -17,6 +17,8 @@ from ssrl.store.reader import Store
 from ssrl.store.segments import segment_view
 from tests.media import number_of, numbered_frames, write_h264
 
+pytestmark = pytest.mark.slow
+
 GEOMETRY = Geometry.with_paper_grids(96, 210)
 
 

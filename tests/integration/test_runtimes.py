@@ -22,6 +22,8 @@ from ssrl.extract.runtimes.torch_runtime import TorchRuntime, folded
 from ssrl.geometry import Geometry
 from ssrl.hardware import choose_device
 
+pytestmark = pytest.mark.slow
+
 GEOMETRY = Geometry(96, 96, 16, ((96, 96), (48, 48)))
 SCALES = (1, 2)
 TOLERANCE = {"float32": 1e-4}  # of the largest feature: sums in another order

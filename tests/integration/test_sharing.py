@@ -20,6 +20,8 @@ from ssrl.extract.sharing import Shard, hand_out, longest_first
 from ssrl.store.reader import Store
 from tests.media import write_h264
 
+pytestmark = pytest.mark.slow
+
 COUNTS = (17, 90, 33, 48, 20, 64)
 
 

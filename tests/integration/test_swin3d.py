@@ -14,6 +14,8 @@ from torchvision.models.video import Swin3D_T_Weights, swin3d_t
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
 
+pytestmark = pytest.mark.slow
+
 FLOAT32_TOLERANCE = 1e-4  # relative: sums in another order
 PUBLISHED = Swin3D_T_Weights.KINETICS400_V1
 

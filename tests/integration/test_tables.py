@@ -28,6 +28,8 @@ from ssrl.store.reader import Store
 from ssrl.store.writer import StoreWriter
 from tests.stores import CONFIG, D, planted_features, write_store
 
+pytestmark = pytest.mark.slow
+
 STEPS = 2
 FULL = (1, 2, 3, 4)
 

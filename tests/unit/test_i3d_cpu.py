@@ -43,6 +43,7 @@ def test_the_network_itself_stays_as_it_was(encoder: Encoder) -> None:
     assert all(torch.equal(before[name], value) for name, value in encoder.network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", [HALF_SIZE, Geometry(60, 90, 4, ((60, 90), (30, 45), (20, 18)))], ids=str)
 @pytest.mark.parametrize("scales", [(1, 2, 3), (2, 3), (3,)], ids=str)
 def test_grids_together_give_what_each_patch_gives(
@@ -67,6 +68,7 @@ def test_a_shared_stem_is_that_of_each_patch_to_its_very_edge(encoder: Encoder, 
         assert_near(shared, on_cpu._stem(tile(pixels, grid).transpose(1, 2)))
 
 
+@pytest.mark.slow
 def test_a_shared_stem_spares_work(encoder: Encoder, on_cpu: CpuI3D) -> None:
     def flops(*scales: int) -> int:
         grids = [HALF_SIZE.grid(scale) for scale in scales]

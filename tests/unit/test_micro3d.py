@@ -196,6 +196,7 @@ def test_classes_follow_the_edges():
     assert targets[3] == sum(pace >= edge for edge in PACE_EDGES)
 
 
+@pytest.mark.slow
 def test_pretraining_is_repeatable_and_learns(tmp_path):
     config = PretrainConfig(num_clips=48, num_held_out=8, batch_size=8, steps=40, workers=1)
     found = pretrain(config, tmp_path / "a.pt")
