@@ -177,7 +177,7 @@ def test_a_run_that_another_is_at_is_left_to_it(store: Store, tmp_path: Path) ->
     (tmp_path / "runs").mkdir()
     with FileLock(tmp_path / "runs" / "no-psr-12-seed0.lock"):
         outcome = make(store, tmp_path, "--scales", "1,2")
-    assert outcome.exit_code == 0 and "1 of 5 runs are in the hands of other processes" in outcome.stderr
+    assert outcome.exit_code == 0 and "1 of 5 runs are being trained by other processes" in outcome.stderr
     assert not (tmp_path / "tables.md").exists() and "no-psr-12-seed0" not in trained_steps(tmp_path)
     assert make(store, tmp_path, "--scales", "1,2").exit_code == 0
     page = (tmp_path / "tables.md").read_text()
