@@ -1,5 +1,5 @@
 """The recipes as functions that return complete configurations: what the paper says, what the authors' release does
-where it differs, and what keeps a network from overfitting a small set. `ablated` takes away what the paper's ablations
+where it differs, and what keeps a network from overfitting a small set. `ablate` takes away what the paper's ablations
 take away.
 """
 
@@ -38,7 +38,7 @@ def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAP
     return ModelConfig(feature_dim, tuple(scales), branches, vtr=relation, psr=relation, standardize=False, spread_to=0)
 
 
-def ablated(
+def ablate(
     model: ModelConfig,
     *,
     share_psr: bool = False,

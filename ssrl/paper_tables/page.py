@@ -9,7 +9,7 @@ import torch
 from ssrl.config import StoreConfig
 from ssrl.datasets.video import frame_labels
 from ssrl.hardware import choose_device, cores, processor
-from ssrl.model.recipes import ablated, find_recipe
+from ssrl.model.recipes import ablate, find_recipe
 from ssrl.paper_tables.cost import NUM_SEGMENTS, WHAT_IS_COUNTED, Cells, count_encoder, count_network, printed_costs
 from ssrl.paper_tables.markdown import Page
 from ssrl.paper_tables.request import TablesRequest
@@ -113,5 +113,5 @@ def make_table_6(recipe: str, scales: tuple[int, ...], config: StoreConfig) -> t
     ours = []
     for name, setting in networks:
         model = find_recipe(recipe).model(config.feature_dim, setting.scales, config.grids)
-        ours.append(count_network(name, ablated(model, **setting.ablation), config.num_crops))
+        ours.append(count_network(name, ablate(model, **setting.ablation), config.num_crops))
     return (*ours, *count_encoder(scales, config), *printed_costs("paper"))

@@ -41,7 +41,7 @@ class Setting:
 
     @property
     def ablation(self) -> Mapping[str, Any]:
-        """What `ssrl.model.recipes.ablated` is told."""
+        """What `ssrl.model.recipes.ablate` is told."""
         return VARIANTS[self.variant]
 
     def gives(self, row: Setting) -> bool:

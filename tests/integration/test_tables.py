@@ -16,7 +16,7 @@ from ssrl.errors import UserError
 from ssrl.extract.flops import encoder_complexity
 from ssrl.geometry import Geometry
 from ssrl.model.flops import Complexity, network_complexity
-from ssrl.model.recipes import ablated, paper_model
+from ssrl.model.recipes import ablate, paper_model
 from ssrl.paper_tables.cost import quantity
 from ssrl.paper_tables.markdown import Page, signed
 from ssrl.paper_tables.page import make_table_6
@@ -191,7 +191,7 @@ def test_table_6_is_what_is_counted(whole: Path) -> None:
     full = paper_model(D, FULL, grids)
     assert rows["baseline: scale 1 alone"] == cells(network_complexity(full.with_scales((1,))))
     assert rows["SSRL"] == cells(network_complexity(full))
-    assert rows["SSRL, PSR shared"] == cells(network_complexity(ablated(full, share_psr=True)))
+    assert rows["SSRL, PSR shared"] == cells(network_complexity(ablate(full, share_psr=True)))
     assert rows["encoder test"] == ["not known"] * 3
     assert rows["paper: SSRL, PSR shared (I3D)"] == ["136M", "", "214.6G"]
 

@@ -19,7 +19,7 @@ from ssrl.extract.flops import encoder_complexity
 from ssrl.geometry import Geometry
 from ssrl.model.flops import network_complexity
 from ssrl.model.network import SSRL
-from ssrl.model.recipes import ablated, paper_model, released_model
+from ssrl.model.recipes import ablate, paper_model, released_model
 from ssrl.paper_tables.cost import quantity
 from tests.stores import other, write_store
 
@@ -42,7 +42,7 @@ def test_the_released_network_counts_as_the_authors_code(
 def test_a_shared_psr_saves_two_of_three_and_no_work() -> None:
     """As in Table 6, whose FLOPs are the same with and without sharing."""
     model = paper_model(2048, (1, 2, 3, 4))
-    full, shared = network_complexity(model), network_complexity(ablated(model, share_psr=True))
+    full, shared = network_complexity(model), network_complexity(ablate(model, share_psr=True))
     assert full.parameters - shared.parameters == 2 * RELATION_NETWORK
     assert full.macs == shared.macs
 

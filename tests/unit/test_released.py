@@ -16,7 +16,7 @@ from ssrl.errors import UserError
 from ssrl.evaluate.scoring import score_split
 from ssrl.model.config import ModelConfig, RelationConfig
 from ssrl.model.network import SSRL
-from ssrl.model.recipes import ablated, paper_model, released_model
+from ssrl.model.recipes import ablate, paper_model, released_model
 from ssrl.model.released_weights import load_released, released_state
 from tests.stores import D, write_store
 
@@ -77,10 +77,10 @@ GRIDS = {1: (1, 1), 2: (3, 3)}
     [
         (replace(RELEASED, standardize=True), "standardize: True"),
         (replace(RELEASED, spread_to=32), "spread_to: 32"),
-        (ablated(RELEASED, share_psr=True), "share_psr: True"),
-        (ablated(RELEASED, no_psr=True), "psr: missing"),
-        (ablated(RELEASED, no_dilated=True), r"psr\.dilated: False"),
-        (ablated(RELEASED, no_non_local=True), r"psr\.non_local: False"),
+        (ablate(RELEASED, share_psr=True), "share_psr: True"),
+        (ablate(RELEASED, no_psr=True), "psr: missing"),
+        (ablate(RELEASED, no_dilated=True), r"psr\.dilated: False"),
+        (ablate(RELEASED, no_non_local=True), r"psr\.non_local: False"),
         (replace(RELEASED, psr=RelationConfig()), r"psr\.attention: softmax, not mean"),
         (replace(RELEASED, vtr=RelationConfig()), r"vtr\.attention: softmax, not mean"),
         (released_model(D, (1, 3)), "scales: 1,3, not 1,2"),
