@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from ssrl.datasets.video import frame_labels
+from ssrl.datasets.video import to_frame_labels
 from ssrl.errors import UserError
 from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, row_bounds
 from ssrl.store.layout import StoredVideo
@@ -128,7 +128,7 @@ def frame_arrays(video: VideoScores, protocol: Protocol = "true") -> tuple[np.nd
     check_protocol(protocol)
     if not video.has_frame_labels:
         raise UserError(f"video {video.id!r} is abnormal and has no frame labels: its frames cannot be judged")
-    labels = frame_labels(video.clipped_anomalies, video.num_frames)
+    labels = to_frame_labels(video.clipped_anomalies, video.num_frames)
     scores = np.repeat(video.scores.astype(np.float64), np.diff(video.frame_bounds))  # (num_frames,)
     if protocol == "released" and video.record.rows == "snippets":
         padding = (0, video.num_snippets * video.frames_per_snippet - video.num_frames)

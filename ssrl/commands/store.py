@@ -26,7 +26,7 @@ def main() -> None:
 @handle_errors
 def info(store: Path) -> None:
     """Show how the features were made, and list the videos."""
-    from ssrl.datasets.video import kind_of
+    from ssrl.datasets.video import name_label
     from ssrl.plain import to_plain
     from ssrl.store.reader import Store
 
@@ -36,14 +36,14 @@ def info(store: Path) -> None:
     records = opened.records()
     results.print(f"{'videos':18}{len(records)}, {sum(record.num_frames for record in records)} frames")
     for record in records:
-        substituted = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
-        substituted += f", {record.missing_frames} missing at the end" if record.missing_frames else ""
+        damage = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
+        damage += f", {record.missing_frames} missing at the end" if record.missing_frames else ""
         anomalies = record.video.anomalies
         labels = "" if anomalies is None else f", {sum(b - a for a, b in anomalies)} anomalous"
         length = f"{record.num_frames} frames" + ("" if record.num_frames_known else " (unknown, 16 per row)")
         rows = f", {opened.num_rows(record.id)} segments" if record.rows == "segments" else ""
         results.print(
-            f"  {record.id}  {record.video.split}, {kind_of(record.video.label)}, {length}{rows}{labels}{substituted}",
+            f"  {record.id}  {record.video.split}, {name_label(record.video.label)}, {length}{rows}{labels}{damage}",
             markup=False,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ssrl.config import StoreConfig
-from ssrl.datasets.video import frame_labels
+from ssrl.datasets.video import to_frame_labels
 from ssrl.hardware import choose_device, cores, processor
 from ssrl.model.recipes import ablate, find_recipe
 from ssrl.paper_tables.cost import NUM_SEGMENTS, WHAT_IS_COUNTED, Cells, count_encoder, count_network, printed_costs
@@ -86,7 +86,7 @@ def count_videos(records: Sequence[StoredVideo], with_frames: bool = False) -> s
     text = f"{len(records)} ({abnormal} abnormal), {frames:,} frames"
     if not with_frames:
         return text
-    labels = (frame_labels(record.video.anomalies or (), record.num_frames) for record in records)
+    labels = (to_frame_labels(record.video.anomalies or (), record.num_frames) for record in records)
     return f"{text} ({sum(int(frames.sum()) for frames in labels):,} anomalous)"
 
 

@@ -241,7 +241,7 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert (tmp_path / "report" / "index.html").is_file() and not (tmp_path / "report" / "where").exists()
 
 
-def test_the_lists_of_ucf_crime_are_carried(tmp_path: Path) -> None:
+def test_the_lists_of_ucf_crime_are_bundled(tmp_path: Path) -> None:
     save_ucf_crime(tmp_path / "ucf", tmp_path / "lists")
     outcome = import_features("released", "ucf-crime", tmp_path / "ucf", tmp_path / "store")
     assert outcome.exit_code == 1 and "4 videos imported" in outcome.stdout and "1896 missing" in outcome.stdout
