@@ -60,7 +60,7 @@ class Checkpoint:
     stages: tuple[StageResult, ...] = ()  # up to the one that this is the result of
     imported_from: str = ""  # the file of another program that the weights are from
 
-    def network(self, device: str | torch.device = "cpu") -> SSRL:
+    def build_network(self, device: str | torch.device = "cpu") -> SSRL:
         """The network in evaluation mode."""
         network = SSRL(self.model)
         network.load_state_dict(dict(self.weights))
@@ -86,7 +86,7 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         )
     checkpoint = from_plain(Checkpoint, {name: item for name, item in value.items() if name != "format"}, path)
     try:
-        checkpoint.network()
+        checkpoint.build_network()
     except RuntimeError as error:
         raise UserError(f"the weights in {path} do not fit the model it describes: {error}") from error
     return checkpoint

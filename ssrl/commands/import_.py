@@ -33,10 +33,10 @@ def checkpoint(file: Path, out: Path) -> None:
     """Convert a state dict of the authors' release (stages 1 to 4), or of RTFM, to a checkpoint."""
     from ssrl.checkpoints import Checkpoint, load_tensors, save_checkpoint
     from ssrl.model.network import SSRL
-    from ssrl.model.released_weights import load_released, model_of
+    from ssrl.model.released_weights import infer_model, load_released
 
     state = load_tensors(file)
-    network = SSRL(model_of(state, file))
+    network = SSRL(infer_model(state, file))
     load_released(network, state)
     model = network.config
     save_checkpoint(out, Checkpoint(model, network.state_dict(), imported_from=file.name))
@@ -137,10 +137,10 @@ def export(file: Path, out: Path) -> None:
     Example: ssrl-import export best.pt --out released.pth
     """
     from ssrl.checkpoints import load_checkpoint, save_tensors
-    from ssrl.model.released_weights import released_state
+    from ssrl.model.released_weights import to_released_state
 
     loaded = load_checkpoint(file)
-    state = released_state(loaded)
+    state = to_released_state(loaded)
     save_tensors(out, state)
     scales = ",".join(map(str, loaded.model.scales))
     results.print(f"{out}: {len(state)} tensors, D = {loaded.model.feature_dim}, scales {scales}", markup=False)

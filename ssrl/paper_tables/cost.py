@@ -6,7 +6,7 @@ from ssrl.config import StoreConfig
 from ssrl.extract.encoders import ENCODERS
 from ssrl.extract.flops import encoder_complexity
 from ssrl.model.config import ModelConfig
-from ssrl.model.flops import network_complexity
+from ssrl.model.flops import measure_network
 
 Cells = tuple[str, str, str, str]  # what, and its COUNTS
 COUNTS = ("parameters", "multiply-adds", "FLOPs")
@@ -25,7 +25,7 @@ WHAT_IS_COUNTED = (
 
 def count_network(name: str, model: ModelConfig, num_crops: int = 1) -> Cells:
     """A network on one video of 32 segments."""
-    found = network_complexity(model, NUM_SEGMENTS, num_crops)
+    found = measure_network(model, NUM_SEGMENTS, num_crops)
     return name, f"{found.parameters:,}", quantity(found.macs), quantity(found.flops)
 
 

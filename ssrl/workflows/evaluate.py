@@ -103,7 +103,7 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     watcher = watcher or EvaluationWatcher()
     checkpoint = load_checkpoint(request.checkpoint)
     store = open_store(checkpoint, request.features)
-    network = checkpoint.network(choose_device(request.device))
+    network = checkpoint.build_network(choose_device(request.device))
     watcher.scoring_begins(len(store.records("test")))
     videos = []
     for video in score_split(network, store):

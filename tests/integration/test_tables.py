@@ -15,7 +15,7 @@ from ssrl.config import StoreConfig
 from ssrl.errors import UserError
 from ssrl.extract.flops import encoder_complexity
 from ssrl.geometry import Geometry
-from ssrl.model.flops import Complexity, network_complexity
+from ssrl.model.flops import Complexity, measure_network
 from ssrl.model.recipes import ablate, paper_model
 from ssrl.paper_tables.cost import quantity
 from ssrl.paper_tables.markdown import Page, signed
@@ -189,9 +189,9 @@ def test_table_6_is_what_is_counted(whole: Path) -> None:
     rows = rows_of((whole / "tables.md").read_text(), 6)
     grids = {grid.scale: (grid.rows, grid.cols) for grid in CONFIG.geometry.grids}
     full = paper_model(D, FULL, grids)
-    assert rows["baseline: scale 1 alone"] == cells(network_complexity(full.with_scales((1,))))
-    assert rows["SSRL"] == cells(network_complexity(full))
-    assert rows["SSRL, PSR shared"] == cells(network_complexity(ablate(full, share_psr=True)))
+    assert rows["baseline: scale 1 alone"] == cells(measure_network(full.with_scales((1,))))
+    assert rows["SSRL"] == cells(measure_network(full))
+    assert rows["SSRL, PSR shared"] == cells(measure_network(ablate(full, share_psr=True)))
     assert rows["encoder test"] == ["not known"] * 3
     assert rows["paper: SSRL, PSR shared (I3D)"] == ["136M", "", "214.6G"]
 
@@ -199,7 +199,7 @@ def test_table_6_is_what_is_counted(whole: Path) -> None:
 def test_table_6_counts_crops_and_the_encoder() -> None:
     config = StoreConfig("any", "micro3d", "embedded", "0" * 64, 256, num_crops=10)
     rows = {name: list(counts) for name, *counts in make_table_6("paper", FULL, config)}
-    assert rows["SSRL"] == cells(network_complexity(paper_model(256, FULL), 32, 10))
+    assert rows["SSRL"] == cells(measure_network(paper_model(256, FULL), 32, 10))
     found = encoder_complexity("micro3d", Geometry(), FULL)
     assert rows["encoder micro3d, 32 snippets"] == cells(Complexity(found.parameters, 32 * found.macs))
 

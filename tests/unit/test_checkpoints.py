@@ -39,7 +39,7 @@ def test_a_checkpoint_survives_the_disk(saved: Path) -> None:
     assert checkpoint.model == paper_model(16, (1, 2))
     assert checkpoint.features == FeatureSource("x", CONFIG) and checkpoint.training == TrainConfig(seed=1)
     assert checkpoint.stages == (RESULT,)
-    assert checkpoint.network().training is False
+    assert checkpoint.build_network().training is False
 
 
 def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -> None:

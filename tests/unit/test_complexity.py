@@ -17,7 +17,7 @@ from ssrl.errors import UserError
 from ssrl.extract.encoders import load_encoder
 from ssrl.extract.flops import encoder_complexity
 from ssrl.geometry import Geometry
-from ssrl.model.flops import network_complexity
+from ssrl.model.flops import measure_network
 from ssrl.model.network import SSRL
 from ssrl.model.recipes import ablate, paper_model, released_model
 from ssrl.paper_tables.cost import quantity
@@ -33,7 +33,7 @@ GIGA = 10**9
 def test_the_released_network_counts_as_the_authors_code(
     scales: tuple[int, ...], parameters: int, giga_macs: float
 ) -> None:
-    found = network_complexity(released_model(2048, scales), num_segments=32, num_crops=10)
+    found = measure_network(released_model(2048, scales), num_segments=32, num_crops=10)
     assert found.parameters == parameters
     assert round(found.macs / GIGA, 1) == giga_macs
     assert found.flops == 2 * found.macs
@@ -42,7 +42,7 @@ def test_the_released_network_counts_as_the_authors_code(
 def test_a_shared_psr_saves_two_of_three_and_no_work() -> None:
     """As in Table 6, whose FLOPs are the same with and without sharing."""
     model = paper_model(2048, (1, 2, 3, 4))
-    full, shared = network_complexity(model), network_complexity(ablate(model, share_psr=True))
+    full, shared = measure_network(model), measure_network(ablate(model, share_psr=True))
     assert full.parameters - shared.parameters == 2 * RELATION_NETWORK
     assert full.macs == shared.macs
 
@@ -59,7 +59,7 @@ def test_the_network_counts_as_fvcore_does() -> None:
     traced.add_module("network", network)
     analysis = FlopCountAnalysis(traced, (torch.zeros(1, 32, 1, 16), torch.zeros(1, 32, 6, 16)))
     by_operator = analysis.unsupported_ops_warnings(False).by_operator()
-    assert network_complexity(network.config).macs == sum(by_operator[name] for name in ("conv", "linear", "matmul"))
+    assert measure_network(network.config).macs == sum(by_operator[name] for name in ("conv", "linear", "matmul"))
 
 
 def test_i3d_counts_as_fvcore_does() -> None:
@@ -119,7 +119,7 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
     config = StoreConfig("gone", "micro3d", "embedded", "0" * 64, 16)
     outcome = evaluate_complexity(tmp_path, config)
     assert outcome.exit_code == 0, outcome.output
-    network, encoder = network_complexity(paper_model(16, (1, 2))), encoder_complexity("micro3d", Geometry(), (1, 2))
+    network, encoder = measure_network(paper_model(16, (1, 2))), encoder_complexity("micro3d", Geometry(), (1, 2))
     for expected in (
         f"{network.parameters:,}",
         quantity(network.flops),
@@ -136,7 +136,7 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
 def test_crops_of_the_store_are_counted(tmp_path: Path) -> None:
     config = StoreConfig("gone", "released", "none", "0" * 64, 16, num_crops=10)
     outcome = evaluate_complexity(tmp_path, config)
-    assert quantity(network_complexity(paper_model(16, (1, 2)), 32, 10).macs) in outcome.stdout
+    assert quantity(measure_network(paper_model(16, (1, 2)), 32, 10).macs) in outcome.stdout
     assert "10 crops" in outcome.stdout
 
 
