@@ -75,12 +75,12 @@ def print_complexity(request: EvaluateRequest) -> None:
 
     from ssrl.checkpoints import load_checkpoint
     from ssrl.paper_tables.cost import (
+        COUNT_NOTE,
         COUNTS,
         NUM_SEGMENTS,
-        WHAT_IS_COUNTED,
         count_encoder,
         count_network,
-        printed_costs,
+        format_paper_costs,
     )
 
     checkpoint = load_checkpoint(request.checkpoint)
@@ -98,10 +98,10 @@ def print_complexity(request: EvaluateRequest) -> None:
     for cells in count_encoder(model.scales, config):
         table.add_row(*cells)
     table.add_section()
-    for cells in printed_costs("Table 6"):
+    for cells in format_paper_costs("Table 6"):
         table.add_row(*cells)
     results.print(table)
-    results.print(WHAT_IS_COUNTED)
+    results.print(COUNT_NOTE)
 
 
 if __name__ == "__main__":

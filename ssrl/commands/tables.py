@@ -78,10 +78,10 @@ def finish(runs: Runs) -> None:
     from ssrl.files import write_text
     from ssrl.paper_tables.page import make_page
 
-    left, path = runs.unfinished(), runs.request.page_path
-    if left:
+    unfinished, path = runs.list_unfinished(), runs.request.page_path
+    if unfinished:
         note(
-            f"{len(left)} of {len(runs.jobs)} runs are being trained by other processes, e.g. {left[0]}; "
+            f"{len(unfinished)} of {len(runs.jobs)} runs are being trained by other processes, e.g. {unfinished[0]}; "
             f"the last to finish writes {path}"
         )
         return

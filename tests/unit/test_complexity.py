@@ -20,7 +20,7 @@ from ssrl.geometry import Geometry
 from ssrl.model.flops import measure_network
 from ssrl.model.network import SSRL
 from ssrl.model.recipes import ablate, paper_model, released_model
-from ssrl.paper_tables.cost import quantity
+from ssrl.paper_tables.cost import format_count
 from tests.stores import other, write_store
 
 RELATION_NETWORK = 23_603_968  # parameters at D = 2048, of the released one
@@ -105,7 +105,7 @@ def test_an_unknown_encoder_is_refused() -> None:
     [(7, "7"), (1500, "1.5K"), (2 * 10**6, "2.0M"), (57_673_113_600, "57.7G"), (2 * 10**12, "2,000.0G")],
 )
 def test_quantities_in_words(count: int, text: str) -> None:
-    assert quantity(count) == text
+    assert format_count(count) == text
 
 
 def evaluate_complexity(folder: Path, config: StoreConfig | None, *more: str) -> Result:
@@ -122,10 +122,10 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
     network, encoder = measure_network(paper_model(16, (1, 2))), encoder_complexity("micro3d", Geometry(), (1, 2))
     for expected in (
         f"{network.parameters:,}",
-        quantity(network.flops),
+        format_count(network.flops),
         f"{encoder.parameters:,}",
-        quantity(encoder.macs),
-        quantity(32 * encoder.flops),
+        format_count(encoder.macs),
+        format_count(32 * encoder.flops),
         "186.9G",
         "386.2G",
         "214.6G",
@@ -136,15 +136,15 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
 def test_crops_of_the_store_are_counted(tmp_path: Path) -> None:
     config = StoreConfig("gone", "released", "none", "0" * 64, 16, num_crops=10)
     outcome = evaluate_complexity(tmp_path, config)
-    assert quantity(measure_network(paper_model(16, (1, 2)), 32, 10).macs) in outcome.stdout
+    assert format_count(measure_network(paper_model(16, (1, 2)), 32, 10).macs) in outcome.stdout
     assert "10 crops" in outcome.stdout
 
 
 def test_an_encoder_that_we_do_not_have_is_not_known(tmp_path: Path) -> None:
-    assert "not known" in evaluate_complexity(tmp_path, None).stdout
+    assert "unknown" in evaluate_complexity(tmp_path, None).stdout
     store = write_store(tmp_path / "store", 4, other(encoder="somebody's"))
     outcome = evaluate_complexity(tmp_path, None, "--features", str(store.root))
-    assert "somebody's" in outcome.stdout and "not known" in outcome.stdout
+    assert "somebody's" in outcome.stdout and "unknown" in outcome.stdout
 
 
 def test_nothing_is_measured_so_nothing_can_be_written(tmp_path: Path) -> None:
