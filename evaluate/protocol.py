@@ -9,7 +9,7 @@
 
 `true` cuts the last snippet at the end of the video. `released` is what the ground-truth files in common use
 count: the last label is repeated until the last snippet is full. Rows that are segments cover the video exactly
-(`ssrl.geometry.row_bounds`), so that both protocols count num_frames.
+(`ssrl.geometry.compute_row_bounds`), so that both protocols count num_frames.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from ssrl.datasets.video import to_frame_labels
 from ssrl.errors import UserError
-from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, row_bounds
+from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, compute_row_bounds
 from ssrl.store.layout import StoredVideo
 
 Protocol = Literal["true", "released"]
@@ -100,7 +100,7 @@ class VideoScores:
     @property
     def frame_bounds(self) -> np.ndarray:
         """(T + 1,) frame indices: score i holds for the frames [b_i, b_i+1), and b_T is num_frames."""
-        return row_bounds(self.record.rows, len(self.scores), self.num_frames, self.frames_per_snippet)
+        return compute_row_bounds(self.record.rows, len(self.scores), self.num_frames, self.frames_per_snippet)
 
     @property
     def has_frame_labels(self) -> bool:

@@ -17,7 +17,7 @@ import click
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
 from ssrl.console import handle_errors, note, results
 from ssrl.errors import UserError
-from ssrl.hardware import cores
+from ssrl.hardware import count_cores
 from ssrl.model.recipes import RECIPES
 from ssrl.paper_tables.request import Job, TablesRequest
 
@@ -92,7 +92,7 @@ def finish(runs: Runs) -> None:
 def share(request: TablesRequest) -> None:
     """Divide the runs among several processes, each with its share of the cores, and wait for them."""
     context = multiprocessing.get_context("spawn")
-    threads = str(max(1, cores() // request.jobs))
+    threads = str(max(1, count_cores() // request.jobs))
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = threads  # read when a process imports PyTorch
     processes = [context.Process(target=work, args=(request,)) for _ in range(request.jobs)]

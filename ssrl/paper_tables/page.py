@@ -8,7 +8,7 @@ import torch
 
 from ssrl.config import StoreConfig
 from ssrl.datasets.video import to_frame_labels
-from ssrl.hardware import choose_device, cores, processor
+from ssrl.hardware import choose_device, count_cores, describe_processor
 from ssrl.model.recipes import ablate, find_recipe
 from ssrl.paper_tables.cost import COUNT_NOTE, NUM_SEGMENTS, Cells, count_encoder, count_network, format_paper_costs
 from ssrl.paper_tables.markdown import Page
@@ -70,7 +70,7 @@ def list_facts(runs: Runs) -> dict[str, str]:
 
 def describe_machine(request: TablesRequest) -> str:
     """The processor of the machine that writes the page, and the GPU if used."""
-    text, device = f"{processor()}, {cores()} cores", choose_device(request.device)
+    text, device = f"{describe_processor()}, {count_cores()} cores", choose_device(request.device)
     return f"{text}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else text
 
 

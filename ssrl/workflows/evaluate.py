@@ -121,7 +121,7 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
 
 def open_store(checkpoint: Checkpoint, path: Path | None = None) -> Store:
     """Open the store at `path`, or the checkpoint's. Raises a UserError if it does not match the checkpoint."""
-    from ssrl.plain import differences
+    from ssrl.plain import list_differences
     from ssrl.store.reader import Store
 
     trained_on = checkpoint.features
@@ -133,7 +133,7 @@ def open_store(checkpoint: Checkpoint, path: Path | None = None) -> Store:
             raise UserError(f"the checkpoint's features are no longer at {path}; give their folder with --features")
     store = Store(path)
     if trained_on is not None and store.config.fingerprint != trained_on.config.fingerprint:
-        changes = differences(store.config.with_scales(trained_on.config.scales), trained_on.config)
+        changes = list_differences(store.config.with_scales(trained_on.config.scales), trained_on.config)
         different = [text for text in changes if not text.startswith("dataset:")]
         if different:
             raise UserError(

@@ -17,7 +17,7 @@ from ssrl.config import StoreConfig
 from ssrl.evaluate.protocol import frame_arrays
 from ssrl.evaluate.report.svg import merge_steps
 from ssrl.evaluate.report.write import format_csv
-from ssrl.geometry import row_bounds
+from ssrl.geometry import compute_row_bounds
 from ssrl.store.importing import ImportConfig
 from ssrl.store.layout import video_path
 from ssrl.store.reader import Store
@@ -301,9 +301,9 @@ def test_files_of_ones_own(tmp_path: Path, crops: int | None) -> None:
 
 
 def test_segments_lie_evenly_over_the_frames_by_hand() -> None:
-    assert row_bounds("segments", 3, 40, 16).tolist() == [0, 13, 26, 40]
-    assert row_bounds("segments", 4, 2, 16).tolist() == [0, 0, 1, 1, 2]  # more segments than frames
-    assert row_bounds("snippets", 3, 40, 16).tolist() == [0, 16, 32, 40]
+    assert compute_row_bounds("segments", 3, 40, 16).tolist() == [0, 13, 26, 40]
+    assert compute_row_bounds("segments", 4, 2, 16).tolist() == [0, 0, 1, 1, 2]  # more segments than frames
+    assert compute_row_bounds("snippets", 3, 40, 16).tolist() == [0, 16, 32, 40]
 
 
 @pytest.mark.parametrize("protocol", ["true", "released"])
