@@ -453,7 +453,7 @@ def test_two_files_of_one_name_are_told_apart_by_the_folder_or_named(
         (("npy", "manifest"), "give it with --manifest"),
         (("released", "shanghaitech", "--annotations", "."), "holds no frame labels of shanghaitech"),
         (("released", "shanghaitech"), "no features of shanghaitech below"),
-        (("released", "shanghaitech", "--manifest", "videos.csv"), "go with --dataset manifest alone"),
+        (("released", "shanghaitech", "--manifest", "videos.csv"), "are only for --dataset manifest"),
         (("npy", "manifest", "--manifest", "videos.csv", "--annotations", "."), "--frame-labels"),
     ],
 )
