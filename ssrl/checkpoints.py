@@ -76,10 +76,10 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     """Read a checkpoint. Raises a UserError for anything else."""
     path = Path(path)
     value = load_tensors(path)
-    found = value.get("format") if isinstance(value, Mapping) else None
-    if found == FIRST_FORMAT and {"model", "weights"} <= value.keys():
+    version = value.get("format") if isinstance(value, Mapping) else None
+    if version == FIRST_FORMAT and {"model", "weights"} <= value.keys():
         value = _from_first_format(value)
-    elif found != FORMAT:
+    elif version != FORMAT:
         raise UserError(
             f"{path} is not a checkpoint of this program (format {FORMAT}); "
             f"convert a state dict of the authors' release with ssrl-import checkpoint"

@@ -29,7 +29,7 @@ METRICS = (
 @option(EvaluateRequest, "json", help="Write all metrics to this file.")
 @option(EvaluateRequest, "report", help="Write a report to this folder.")
 @option(EvaluateRequest, "protocol", help="true: true frame counts; released: padded as in common ground-truth files.")
-@option(EvaluateRequest, "where", help="What the heatmaps show: what raised the score, or PSR's attention (Fig. 6).")
+@option(EvaluateRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
 @click.option("--complexity", is_flag=True, help="Count parameters and FLOPs instead (Table 6).")
 @option(EvaluateRequest, "device", help="Device to run the network on.")
 @handle_errors

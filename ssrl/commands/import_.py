@@ -50,7 +50,9 @@ def checkpoint(file: Path, out: Path) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Store folder.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="Folder with the official frame labels.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV table of a custom dataset: video,label,split.")
-@click.option("--frame-labels", type=click.Path(path_type=Path), help="CSV table video,first_frame,last_frame.")
+@click.option(
+    "--frame-labels", type=click.Path(path_type=Path), help="CSV: video,first_frame,last_frame; frames count from 1.."
+)
 @click.option("--rows", default=ImportConfig.rows, type=click.Choice(ROWS), show_default=True, help="What a row is.")
 @click.option("--dtype", default=ImportConfig.dtype, show_default=True, help="Stored as float32 (exact) or float16.")
 @click.option("--encoder", default=ImportConfig.encoder, show_default=True, help="Name of the encoder.")
@@ -83,24 +85,24 @@ def features(
     from ssrl.store.importing import import_features
 
     config = ImportConfig(dataset, layout, rows, dtype, encoder)  # type: ignore[arg-type]  # checked by it
-    found = load_catalog(dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
-    note(str(found))
+    catalog = load_catalog(dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
+    note(str(catalog))
     with ProgressBar() as bar:
-        bar.begin("importing", len(found.videos))
-        summary = import_features(config, found, root, out, bar.advance)
-    _warn_about_labels(found, summary)
+        bar.begin("importing", len(catalog.videos))
+        summary = import_features(config, catalog, root, out, bar.advance)
+    _warn_about_labels(catalog, summary)
     _report(summary, out)
 
 
-def _warn_about_labels(found: Dataset, summary: Summary) -> None:
+def _warn_about_labels(catalog: Dataset, summary: Summary) -> None:
     """Warn about videos that evaluation cannot fully use."""
     imported = {*summary.done, *summary.kept}
-    judged = [video for video in found.videos if video.split == "test" and video.id in imported]
-    unlabeled = [video.id for video in judged if video.anomalies is None]
+    test_videos = [video for video in catalog.videos if video.split == "test" and video.id in imported]
+    unlabeled = [video.id for video in test_videos if video.anomalies is None]
     if unlabeled:
         warn(
-            f"test videos without frame labels: {len(unlabeled)} of {len(judged)}, e.g. {unlabeled[0]}; frame-level "
-            f"metrics exclude them. Give --annotations, or --frame-labels with a manifest"
+            f"test videos without frame labels: {len(unlabeled)} of {len(test_videos)}, e.g. {unlabeled[0]}; "
+            f"frame-level metrics exclude them. Give --annotations, or --frame-labels with a manifest"
         )
     if summary.unplaced:
         warn(

@@ -21,7 +21,7 @@ PATH = click.Path(path_type=Path)
 @option(ScoreRequest, "out", type=PATH, help="Folder for scores and heatmaps.")
 @option(ScoreRequest, "weights", help="The encoder's weights file.  [default: the checkpoint's weights]")
 @option(ScoreRequest, "device", help="Device to run the encoder and the network on.")
-@option(ScoreRequest, "where", help="What the heatmaps show: what raised the score, or PSR's attention (Fig. 6).")
+@option(ScoreRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
 @option(ScoreRequest, "pictures", "--pictures/--no-pictures", show_default=True, help="Draw heatmaps over frames.")
 @handle_errors
 def main(**options: Any) -> None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 def main(**options: Any) -> None:
     """Train the runs behind the paper's tables and write the tables as one page.
 
-    The same command resumes after a kill; two at once divide the work.
+    Run the same command again to resume; two at once divide the work.
 
     Example: python -m ssrl.commands.tables --features features/mine --out tables/mine --recipe small --jobs 2
     """

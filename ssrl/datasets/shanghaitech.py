@@ -113,8 +113,8 @@ def _read_video(root: Path, video_id: str, split: Split) -> tuple[Video, list[st
 
 
 def _find_mask_folder(root: Path) -> Path:
-    official, alone = root / "testing" / "test_frame_mask", root / "test_frame_mask"
-    return alone if alone.is_dir() and not official.is_dir() else official
+    official, flat = root / "testing" / "test_frame_mask", root / "test_frame_mask"
+    return flat if flat.is_dir() and not official.is_dir() else official
 
 
 def read_mask(path: Path) -> np.ndarray:

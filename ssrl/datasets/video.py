@@ -19,14 +19,14 @@ UNLABELED = "unlabeled"
 
 @dataclass(frozen=True)
 class Video:
-    """One video with its video-level label, and its frame labels where the dataset has them."""
+    """One video with its video-level label, and its frame labels if the dataset has them."""
 
     id: str  # unique in its dataset; a path below the root without its suffix, so it may contain "/"
     path: Path  # a video file, or a folder of frames
     label: int | None  # 0 normal, 1 abnormal; None: unknown, only to be scored
     split: Split
     category: str = ""  # the class of the event, as the dataset names it
-    num_frames: int | None = None  # where the annotations state it
+    num_frames: int | None = None  # if stated by the annotations
     anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop) from 0; None: no frame labels
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ def check_id(video_id: str) -> None:
 
 
 def to_frame_labels(anomalies: tuple[tuple[int, int], ...], num_frames: int) -> np.ndarray:
-    """(num_frames,) uint8, 1 where a frame lies in one of the intervals [start, stop)."""
+    """Convert intervals [start, stop) to frame labels: (num_frames,) uint8, 1 inside an interval."""
     labels = np.zeros(num_frames, dtype=np.uint8)
     for start, stop in anomalies:
         labels[start:stop] = 1

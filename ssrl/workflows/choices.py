@@ -6,4 +6,4 @@ Runtime = Literal["auto", "openvino", "torch-compile", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Decoder = Literal["auto", "pyav", "decord"]  # of video files, not of folders of frames
 Protocol = Literal["true", "released"]  # true frame counts, or padded as in common ground-truth files
-Where = Literal["contribution", "attention"]  # heatmaps of what raised the score, or of PSR's attention (Fig. 6)
+Where = Literal["contribution", "attention"]  # heatmaps: contribution to the score, or PSR's attention (Fig. 6)

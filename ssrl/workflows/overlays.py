@@ -32,7 +32,7 @@ def write_overlays(
 ) -> dict[str, list[Path]]:
     """Write heatmaps to `folder`/heatmaps; returns their paths by video id. Missing videos are skipped with a warning.
 
-    `where` is "contribution" (what raised the score) or "attention" (of PSR, as in Fig. 6).
+    `where` is "contribution" (to the score) or "attention" (of PSR, as in Fig. 6).
     """
     imported = {video.id for video in videos if video.record.imported}
     if imported:
@@ -62,10 +62,10 @@ def _draw_video(folder: Path, network: SSRL, store: Store, video: VideoScores, w
         mask = combine_masks(masks, geometry.height, geometry.width)
         frame = resize(frames[frame_index], geometry.height, geometry.width)
         score = float(video.scores[snippet])
-        picture = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
+        image = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
         path = folder / f"{video.id}-{frame_index:06d}.jpg"
         with replacing(path) as temporary:
-            Image.fromarray(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY)
+            Image.fromarray(image).save(temporary, format="JPEG", quality=JPEG_QUALITY)
         written.append(path)
     return written
 
