@@ -50,9 +50,7 @@ def checkpoint(file: Path, out: Path) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Store folder.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="Folder with the official frame labels.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV table of a custom dataset: video,label,split.")
-@click.option(
-    "--frame-labels", type=click.Path(path_type=Path), help="CSV: video,first_frame,last_frame; frames count from 1.."
-)
+@click.option("--frame-labels", type=click.Path(path_type=Path), help="CSV table video,first_frame,last_frame; from 1.")
 @click.option("--rows", default=ImportConfig.rows, type=click.Choice(ROWS), show_default=True, help="What a row is.")
 @click.option("--dtype", default=ImportConfig.dtype, show_default=True, help="Stored as float32 (exact) or float16.")
 @click.option("--encoder", default=ImportConfig.encoder, show_default=True, help="Name of the encoder.")
