@@ -35,7 +35,7 @@ from ssrl.extract.runtimes import RuntimeSettings, choose_runtime
 from ssrl.extract.snippets import fill_snippets, tile
 from ssrl.files import write_json
 from ssrl.geometry import Geometry
-from ssrl.hardware import choose_device, cores, processor
+from ssrl.hardware import choose_device, count_cores, describe_processor
 from ssrl.store.reader import Store
 from ssrl.store.verify import verify
 from ssrl.store.writer import StoreWriter
@@ -88,7 +88,7 @@ class FailingWatcher(ExtractionWatcher):
 
 @click.command()
 @click.option("--json", "path", default="bench.json", type=click.Path(path_type=Path), help="Where the figures go.")
-@click.option("--threads", default=cores(), show_default=True, help="Of PyTorch and OpenVINO.")
+@click.option("--threads", default=count_cores(), show_default=True, help="Of PyTorch and OpenVINO.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--encoder", "names", multiple=True, default=tuple(PLANS), show_default=True, help="May be repeated.")
 def main(path: Path, threads: int, device: str, names: tuple[str, ...]) -> None:
@@ -97,8 +97,8 @@ def main(path: Path, threads: int, device: str, names: tuple[str, ...]) -> None:
     chosen = choose_device(device)
     peaks = {name: peak_flops(chosen, name, matrix=4096) for name in PRECISIONS}
     machine = {
-        "processor": processor() if chosen.type == "cpu" else torch.cuda.get_device_name(chosen),
-        "cores": cores(),
+        "processor": describe_processor() if chosen.type == "cpu" else torch.cuda.get_device_name(chosen),
+        "cores": count_cores(),
         "threads": threads,
         "peak_gflops": in_giga(peaks),
     }

@@ -9,7 +9,7 @@
 
 `true` cuts the last snippet at the end of the video. `released` is what the ground-truth files in common use
 count: the last label is repeated until the last snippet is full. Rows that are segments cover the video exactly
-(`ssrl.geometry.row_bounds`), so that both protocols count num_frames.
+(`ssrl.geometry.compute_row_bounds`), so that both protocols count num_frames.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Literal
 
 import numpy as np
 
-from ssrl.datasets.video import frame_labels
+from ssrl.datasets.video import to_frame_labels
 from ssrl.errors import UserError
-from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, row_bounds
+from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, compute_row_bounds
 from ssrl.store.layout import StoredVideo
 
 Protocol = Literal["true", "released"]
@@ -100,7 +100,7 @@ class VideoScores:
     @property
     def frame_bounds(self) -> np.ndarray:
         """(T + 1,) frame indices: score i holds for the frames [b_i, b_i+1), and b_T is num_frames."""
-        return row_bounds(self.record.rows, len(self.scores), self.num_frames, self.frames_per_snippet)
+        return compute_row_bounds(self.record.rows, len(self.scores), self.num_frames, self.frames_per_snippet)
 
     @property
     def has_frame_labels(self) -> bool:
@@ -128,7 +128,7 @@ def frame_arrays(video: VideoScores, protocol: Protocol = "true") -> tuple[np.nd
     check_protocol(protocol)
     if not video.has_frame_labels:
         raise UserError(f"video {video.id!r} is abnormal and has no frame labels: its frames cannot be judged")
-    labels = frame_labels(video.clipped_anomalies, video.num_frames)
+    labels = to_frame_labels(video.clipped_anomalies, video.num_frames)
     scores = np.repeat(video.scores.astype(np.float64), np.diff(video.frame_bounds))  # (num_frames,)
     if protocol == "released" and video.record.rows == "snippets":
         padding = (0, video.num_snippets * video.frames_per_snippet - video.num_frames)

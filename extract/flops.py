@@ -1,4 +1,4 @@
-"""What it costs to encode a snippet, counted without weights and without computing anything."""
+"""What it costs to encode a snippet, measure_complexity without weights and without computing anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ssrl.errors import UserError
 from ssrl.extract.encoders import ENCODERS
 from ssrl.extract.patch_encoder import Prepare, SnippetEncoder
 from ssrl.geometry import Geometry
-from ssrl.model.flops import Complexity, counted
+from ssrl.model.flops import Complexity, measure_complexity
 
 
 def encoder_complexity(encoder: str, geometry: Geometry, scales: Iterable[int]) -> Complexity:
@@ -26,11 +26,11 @@ def encoder_complexity(encoder: str, geometry: Geometry, scales: Iterable[int]) 
             torch.empty(grid.num_patches, K, geometry.frames_per_snippet, grid.window_height, grid.window_width)
             for grid in grids
         ]
-    return counted(network, cubes)
+    return measure_complexity(network, cubes)
 
 
 def snippet_flops(prepare: Prepare, network: nn.Module, geometry: Geometry, scales: Iterable[int]) -> int:
     """What `network`, which is moved to the meta device, computes for one snippet, grids together."""
     encode = SnippetEncoder(prepare, network.to("meta"), [geometry.grid(scale) for scale in scales])
     size = (1, geometry.frames_per_snippet, geometry.height, geometry.width, 3)
-    return counted(encode, [torch.empty(size, dtype=torch.uint8, device="meta")]).flops
+    return measure_complexity(encode, [torch.empty(size, dtype=torch.uint8, device="meta")]).flops

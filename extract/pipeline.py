@@ -24,7 +24,7 @@ from ssrl.extract.decoding import NUM_SLOTS, TIME_LIMIT_SECONDS, Decoded, Decode
 from ssrl.extract.readers import AUTO
 from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
-from ssrl.files import size_on_disk
+from ssrl.files import measure_size
 from ssrl.store.layout import StoredVideo
 from ssrl.store.writer import StoreWriter, VideoWriter
 
@@ -314,7 +314,7 @@ def _record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
         replace(video, num_frames=decoded.num_frames),  # refuses anomalies beyond the last frame
         decoded.num_frames,
         decoded.fps,
-        source_bytes=size_on_disk(video.path),
+        source_bytes=measure_size(video.path),
         substituted_frames=decoded.substituted_frames,
         missing_frames=decoded.missing_frames,
         rows=decoded.rows,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ssrl.errors import UserError
-from ssrl.files import size_on_disk
+from ssrl.files import measure_size
 
 if TYPE_CHECKING:
     from ssrl.datasets.video import Video
@@ -50,7 +50,7 @@ class Shard:
 
 def longest_first(videos: Iterable[Video]) -> list[Video]:
     """By the bytes on disk; in the same order on every machine that sees the same files."""
-    return sorted(videos, key=lambda video: (-size_on_disk(video.path), video.id))
+    return sorted(videos, key=lambda video: (-measure_size(video.path), video.id))
 
 
 def hand_out(videos: Iterable[Video], next_number: Callable[[], int]) -> Iterator[Video]:

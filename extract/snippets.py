@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssrl.errors import UserError
-from ssrl.geometry import PAPER_SEGMENTS, Geometry, Grid, row_bounds
+from ssrl.geometry import PAPER_SEGMENTS, Geometry, Grid, compute_row_bounds
 
 
 def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -55,10 +55,10 @@ def fill_segments(
 ) -> Iterator[int]:
     """As `fill_snippets`, for L frames spread evenly over each of 32 segments of the video (Sect. 4.2).
 
-    Segment i covers the frames [b_i, b_i+1) of `row_bounds`, and gives those at b_i + floor(k (b_i+1 - b_i) / L).
+    Segment i covers frames [b_i, b_i+1) of `compute_row_bounds`, and gives those at b_i + floor(k (b_i+1 - b_i) / L).
     """
     L = geometry.frames_per_snippet
-    bounds = row_bounds("segments", PAPER_SEGMENTS, num_frames, L)
+    bounds = compute_row_bounds("segments", PAPER_SEGMENTS, num_frames, L)
     wanted = (
         bounds[:-1, None] + np.arange(L) * np.diff(bounds)[:, None] // L
     ).flatten()  # each once: num_frames > 32 L

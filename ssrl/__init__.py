@@ -2,9 +2,8 @@
 
 video ──extract──▶ store ──train──▶ best.pt ──evaluate──▶ AUC, report, heatmaps
 
-The names below are the Python API (docs/python.md). Each is imported when it is first used, so that `import ssrl` is
-light. The stages are called `extract_features`, `train_model`, ... because `ssrl.extract`, `ssrl.train`, ... are the
-packages that do their work.
+The names below are the Python API (docs/python.md), imported on first use to keep `import ssrl` light. The stages are
+called `extract_features`, `train_model`, ... because `ssrl.extract`, `ssrl.train`, ... are packages.
 """
 
 from __future__ import annotations

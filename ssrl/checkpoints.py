@@ -1,7 +1,7 @@
-"""Checkpoints: weights, with all that is needed to use them again and to say how they came about.
+"""Checkpoints: weights, with all that is needed to use them and to trace their origin.
 
-A checkpoint is a `torch.save` archive of tensors and plain values. It is read with `weights_only=True`, so that a file
-from a stranger cannot run code.
+A checkpoint is a `torch.save` archive of tensors and plain values, read with `weights_only=True` so that an untrusted
+file cannot run code.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FORMAT, FIRST_FORMAT = "ssrl-checkpoint-2", "ssrl-checkpoint-1"
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """The features that a network was trained on."""
+    """The features a network was trained on."""
 
-    path: str  # of the store, where it was at that time
+    path: str  # of the store at that time
     config: StoreConfig
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """How one stage of training ended. Test AUCs choose nothing unless `selection` is "test"."""
+    """The result of one training stage. Test AUCs select nothing unless `selection` is "test"."""
 
     stage: int
     scales: tuple[int, ...]
@@ -44,24 +44,24 @@ class StageResult:
     selected_step: int
     selection_value: float | None
     last_step: int
-    selected_test_auc: float | None  # frame-level; None where the store has no frame labels
+    selected_test_auc: float | None  # frame-level; None without frame labels
     last_test_auc: float | None
     seconds: float
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One network, where its features came from, and how it was trained."""
+    """A network, the features it takes, and how it was trained."""
 
     model: ModelConfig
     weights: Mapping[str, Tensor]
-    features: FeatureSource | None = None  # None: not known, as of imported weights
+    features: FeatureSource | None = None  # None: unknown, as for imported weights
     training: TrainConfig | None = None
-    stages: tuple[StageResult, ...] = ()  # up to the one that this is the result of
-    imported_from: str = ""  # the file of another program that the weights are from
+    stages: tuple[StageResult, ...] = ()  # up to the one that gave these weights
+    imported_from: str = ""  # file name of imported weights
 
-    def network(self, device: str | torch.device = "cpu") -> SSRL:
-        """The network in evaluation mode."""
+    def build_network(self, device: str | torch.device = "cpu") -> SSRL:
+        """Build the network in evaluation mode."""
         network = SSRL(self.model)
         network.load_state_dict(dict(self.weights))
         return network.to(device).eval()
@@ -73,22 +73,22 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
-    """Read a checkpoint. Raises a UserError for anything else than a whole one of ours."""
+    """Read a checkpoint. Raises a UserError for anything else."""
     path = Path(path)
     value = load_tensors(path)
-    found = value.get("format") if isinstance(value, Mapping) else None
-    if found == FIRST_FORMAT and {"model", "weights"} <= value.keys():
+    version = value.get("format") if isinstance(value, Mapping) else None
+    if version == FIRST_FORMAT and {"model", "weights"} <= value.keys():
         value = _from_first_format(value)
-    elif found != FORMAT:
+    elif version != FORMAT:
         raise UserError(
             f"{path} is not a checkpoint of this program (format {FORMAT}); "
-            f"a state dict of the authors' release is made into one by ssrl-import checkpoint"
+            f"convert a state dict of the authors' release with ssrl-import checkpoint"
         )
     checkpoint = from_plain(Checkpoint, {name: item for name, item in value.items() if name != "format"}, path)
     try:
-        checkpoint.network()
+        checkpoint.build_network()
     except RuntimeError as error:
-        raise UserError(f"the weights in {path} do not fit the model it describes: {error}") from error
+        raise UserError(f"the weights in {path} do not match its model: {error}") from error
     return checkpoint
 
 
@@ -99,41 +99,41 @@ def save_tensors(path: Path, value: Any) -> None:
 
 
 def load_tensors(path: Path) -> Any:
-    """`torch.load` of tensors and plain values alone, to the CPU. Raises a UserError for any other file."""
+    """`torch.load` of tensors and plain values only, to the CPU. Raises a UserError for any other file."""
     if not path.is_file():
-        raise UserError(f"there is no file {path}; train one with ssrl-train, or name another")
+        raise UserError(f"{path} does not exist; train a checkpoint with ssrl-train or give another path")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is not a checkpoint, or holds Python objects that could run code on loading; it was not loaded. "
-            f"Only tensors and plain values are allowed"
+            f"{path} is not a checkpoint, or holds Python objects that could run code, and was not loaded; "
+            f"only tensors and plain values are allowed"
         ) from error
     except Exception as error:  # the unpickler fails on arbitrary bytes in arbitrary ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged, or not a checkpoint ({reason}); restore it or train again") from error
+        raise UserError(f"{path} is damaged or not a checkpoint ({reason}); restore it or train again") from error
 
 
 def _from_first_format(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a checkpoint that an earlier version wrote, named and nested as they are now."""
+    """Convert a checkpoint of the first format to the current one."""
     store, training, metrics = (dict(value.get(name) or {}) for name in ("store", "training", "metrics"))
     stages = metrics.get("stages", [])
     imported = next((stage["selection"] for stage in stages if set(stage) == {"selection"}), "")
     trained = {name: setting for name, setting in training.items() if name not in ("stage", "step")}
     weights = {name.replace("standardise.", "standardize."): weight for name, weight in value["weights"].items()}
     return {
-        "model": _renamed(value["model"]),
+        "model": _rename(value["model"]),
         "weights": weights,
         "features": {"path": store["path"], "config": store["config"]} if "config" in store else None,
-        "training": _renamed(trained) if "scales" in trained else None,
+        "training": _rename(trained) if "scales" in trained else None,
         "stages": [] if imported else stages,
         "imported_from": imported.removeprefix("imported from "),
     }
 
 
-def _renamed(settings: Any) -> Any:
-    """Settings of the first format, with the names that they have now."""
+def _rename(settings: Any) -> Any:
+    """Rename settings of the first format to their current names."""
     names = {"standardise": "standardize", "regularisers": "regularizers"}
     if not isinstance(settings, Mapping):
         return settings
-    return {names.get(name, name): _renamed(value) for name, value in settings.items()}
+    return {names.get(name, name): _rename(value) for name, value in settings.items()}

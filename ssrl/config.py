@@ -1,4 +1,4 @@
-"""How a network is trained, and what the features of a store have in common."""
+"""Configurations of training and of feature stores."""
 
 from __future__ import annotations
 
@@ -29,27 +29,25 @@ class LossConfig:
     classification: Literal["snippets", "mean score"] = "snippets"  # eq. 9, or BCE on the selected snippets' mean
     magnitude: Literal["hinge", "distance"] = "hinge"  # eq. 8, or the release's squared distances
     regularizers: Literal["per video", "flat batch"] = "per video"  # eq. 10, or over all scores of a batch as one
-    selection_dropout: float = 0.0  # the release hides magnitudes from the selection with probability 0.7
+    selection_dropout: float = 0.0  # the release selects by magnitudes under dropout of 0.7
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a network is trained (Sect. 4.2). The defaults are the `paper` recipe. A stage is `steps` batches; stage s
-    adds the s-th scale.
-    """
+    """How a network is trained (Sect. 4.2). The defaults are the `paper` recipe. Stage s adds the s-th scale."""
 
     recipe: str = "paper"
     scales: tuple[int, ...] = (1, 2, 3, 4)
     stages: Stages = "step"  # one scale at a time, or "joint": all at once
-    steps: int = 150
-    videos_per_half: int = 32  # a batch is so many abnormal and as many normal videos
+    steps: int = 150  # batches per stage
+    videos_per_half: int = 32  # abnormal, and as many normal videos, per batch
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
-    average_from: float = 1.0  # share of a stage's steps after which its weights are averaged; 1: the last ones count
+    average_from: float = 1.0  # fraction of a stage's steps after which weights are averaged; 1: the last weights
     num_segments: int = PAPER_SEGMENTS
     select: Selection = "last"
-    val_fraction: float = 0.25  # of the training videos, held out by `select val`
-    check_every: int = 25  # steps between two looks at the selection metric, and between two saved states
+    val_fraction: float = 0.25  # of the training videos, held out for select="val"
+    check_every: int = 25  # steps between evaluations of the selection metric, and between saved states
     seed: int = 0
     loss: LossConfig = field(default_factory=LossConfig)
 
@@ -59,9 +57,9 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.average_from <= 1:
-            raise UserError(f"average_from must lie between 0 and 1, not at {self.average_from}")
+            raise UserError(f"average_from must be between 0 and 1, not {self.average_from}")
         if not 0 < self.val_fraction < 1:
-            raise UserError(f"val_fraction must lie between 0 and 1, not at {self.val_fraction}")
+            raise UserError(f"val_fraction must be above 0 and below 1, not {self.val_fraction}")
 
     @property
     def stage_scales(self) -> tuple[tuple[int, ...], ...]:
@@ -73,21 +71,21 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """What all features of a store have in common. Two stores mix only where all of it is equal."""
+    """How all features of a store were made. Two stores are compatible only if all of it is equal."""
 
     dataset: str
     encoder: str
-    weights: str  # how the weights were named: "kinetics400", "embedded", "random:0", a file's name
+    weights: str  # "kinetics400", "embedded", "random:0" or a file name
     weights_sha256: str
     feature_dim: int  # D
     geometry: Geometry = Geometry()
     scales: tuple[int, ...] = (1, 2, 3, 4)
     num_crops: int = 1  # C of scale 1; 10 for released features
     normalisation: str = "(x / 255 - 0.45) / 0.225"
-    precision: str = "float32"  # what the encoder computed in
-    dtype: Dtype = "float16"  # what is on disk
-    train_sampling: TrainSampling = "dense"  # segments: a long training video has one snippet in each of 32 segments
-    reuse_static: bool = False  # whether a patch cube that did not change took the feature of an earlier one
+    precision: str = "float32"  # of the encoder
+    dtype: Dtype = "float16"  # on disk
+    train_sampling: TrainSampling = "dense"  # segments: one snippet from each of 32 segments of long training videos
+    reuse_static: bool = False  # whether unchanged patch cubes took the features of earlier ones
     format_version: int = STORE_FORMAT
 
     def __post_init__(self) -> None:
@@ -107,7 +105,7 @@ class StoreConfig:
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of everything that decides what a feature means; not of which scales there are."""
+        """A short hash of everything that determines the features, except which scales there are."""
         from ssrl.plain import to_plain
 
         value = {name: value for name, value in to_plain(self).items() if name != "scales"}
@@ -118,7 +116,7 @@ class StoreConfig:
 
 
 def check_choices(config: object, **choices: object) -> None:
-    """Raise a UserError where a field does not hold one of the values of its Literal type."""
+    """Raise a UserError if a field is not one of the values of its Literal type."""
     for name, literal in choices.items():
         value, allowed = getattr(config, name), get_args(literal)
         if value not in allowed:

@@ -1,6 +1,6 @@
-"""What all commands share: where output goes, and how errors end.
+"""Console output and error handling of all commands.
 
-Results go to stdout, progress and notes to stderr. Exit 0: all done; 1: something failed; 2: wrong use.
+Results go to stdout, progress and notes to stderr. Exit 0: all done; 1: something failed; 2: usage error.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ results = Console(highlight=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def command_errors(main: Callable[P, R]) -> Callable[P, R]:
-    """End a command cleanly: one line for a user's error, no traceback on Ctrl-C or `kill`."""
+def handle_errors(main: Callable[P, R]) -> Callable[P, R]:
+    """Turn user errors into one line, and Ctrl-C or `kill` into a clean exit."""
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         signal.signal(signal.SIGTERM, _interrupt)
-        _show_log()
-        # PyTorch's threads spin while they wait; beside a decoder, or another program, that costs more than it saves
+        _attach_log_handler()
+        # PyTorch's idle threads spin by default, which slows down a decoder or another program beside it
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return main(*args, **kwargs)
         except UserError as error:
             fail(str(error))
         except KeyboardInterrupt:
-            notes.print("[yellow]stopped:[/] what is finished is kept; the same command goes on from here")
+            notes.print("[yellow]stopped:[/] finished work is kept; run the same command again to resume")
             sys.exit(EXIT_INTERRUPTED)
 
     return wrapped
 
 
 def fail(message: str) -> NoReturn:
-    """Print `error: message` to stderr and leave with exit code 1."""
+    """Print `error: message` to stderr and exit with code 1."""
     notes.print("[bold red]error:[/]", end=" ")
     notes.print(message, markup=False)
     sys.exit(EXIT_FAILED)
 
 
 def note(message: str) -> None:
-    """One line of news on stderr, printed as it stands."""
+    """Print one line to stderr, without markup."""
     notes.print(message, markup=False)
 
 
@@ -67,15 +67,13 @@ def warn(message: str) -> None:
     notes.print(message, markup=False)
 
 
-def percent(value: float | None) -> str:
-    """A share of 1 in per cent, or that it is not defined."""
+def as_percent(value: float | None) -> str:
+    """Format a fraction as a percentage; None is "not defined"."""
     return "not defined" if value is None else f"{value:.2%}"
 
 
 class ProgressBar:
-    """A bar on stderr with count, time, ETA and news, which give way where the line is too short; silent where stderr
-    is no terminal.
-    """
+    """A bar on stderr with count, time, ETA and a status, which is cut to fit; silent if stderr is not a terminal."""
 
     def __init__(self, title: str = "", unit: str = "videos") -> None:
         self._bar = Progress(
@@ -86,7 +84,7 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[news]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            TextColumn("{task.fields[status]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=notes,
             expand=True,
             disable=not notes.is_terminal,
@@ -101,30 +99,30 @@ class ProgressBar:
         self._bar.stop()
 
     def begin(self, title: str, total: int, done: int = 0) -> None:
-        """A new line of the bar, which is advanced from now on."""
-        self._task = self._bar.add_task(title, total=total, completed=done, news="")
+        """Add a line, which `advance` and `update` refer to from now on."""
+        self._task = self._bar.add_task(title, total=total, completed=done, status="")
 
-    def advance(self, news: str = "", count: int = 1) -> None:
-        self._bar.update(self._task, advance=count, news=news)
+    def advance(self, status: str = "", count: int = 1) -> None:
+        self._bar.update(self._task, advance=count, status=status)
 
-    def tell(self, news: str) -> None:
-        self._bar.update(self._task, news=news)
+    def show_status(self, status: str) -> None:
+        self._bar.update(self._task, status=status)
 
-    def count(self, done: int, total: int) -> None:
-        """For work that tells how much of it is done: (done, total)."""
+    def update(self, done: int, total: int) -> None:
+        """Set the progress, for callbacks that report (done, total)."""
         if not self._bar.tasks:
             self.begin(self.title, total)
         self._bar.update(self._task, completed=done, total=total)
 
 
 class NotesHandler(logging.Handler):
-    """Shows what the library logs as notes and warnings."""
+    """Prints the library's log records as notes and warnings."""
 
     def emit(self, record: logging.LogRecord) -> None:
         (warn if record.levelno >= logging.WARNING else note)(self.format(record))
 
 
-def _show_log() -> None:
+def _attach_log_handler() -> None:
     logger = logging.getLogger("ssrl")
     if not any(isinstance(handler, NotesHandler) for handler in logger.handlers):
         logger.addHandler(NotesHandler())

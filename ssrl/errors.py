@@ -1,5 +1,5 @@
-"""The one exception that is meant for users."""
+"""The exception for errors that users can fix."""
 
 
 class UserError(Exception):
-    """Something a user can put right. The message says what we got, what is allowed and what to do."""
+    """An error that a user can fix. The message says what we got, what is allowed and what to do."""

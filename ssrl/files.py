@@ -1,4 +1,4 @@
-"""Files: written so that a final name always means a whole file, and listed in natural order."""
+"""Files: atomic writing, natural sort order, sizes."""
 
 import json
 import os
@@ -15,15 +15,15 @@ _natural_key = natsort_keygen()
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
-    """A key that sorts "2.jpg" before "10.jpg"; equal numbers ("1", "01") go by the whole name."""
+    """A sort key that puts "2.jpg" before "10.jpg"; ties ("1", "01") are sorted by the whole name."""
     return _natural_key(name), name
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success sync it to disk and rename it to `path`.
+    """Yield a temporary path beside `path`; on success, sync it to disk and rename it to `path`.
 
-    If the block raises, `path` is untouched and the temporary file is removed.
+    If the block raises, `path` is unchanged and the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:8]}")
@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Flush a file's or folder's content to the disk."""
+    """Flush a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,8 +47,8 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def size_on_disk(path: Path) -> int:
-    """Bytes of a file, or of the files in a folder; 0 where nothing is there."""
+def measure_size(path: Path) -> int:
+    """Return the bytes of a file, or of the files in a folder; 0 if missing."""
     try:
         files = path.iterdir() if path.is_dir() else [path]
         return sum(file.stat().st_size for file in files)

@@ -1,4 +1,4 @@
-"""How a video is cut: frames into snippets, a snippet into patch cubes (Sect. 3.1 and 4.2).
+"""How a video is split: frames into snippets, snippets into patch cubes (Sect. 3.1 and 4.2).
 
 frames    0 ........ 15 | 16 ....... 31 | 32 .. 39            num_frames = 40
 snippets       0        |       1       |    2                T = ceil(40 / 16) = 3
@@ -11,7 +11,7 @@ scale 1       scale 2              a grid of rows x cols windows, row-major, cov
 └───────┘     │3 │4 │5 │
               └──┴──┴──┘
 
-A row of features is a snippet, or (of features that others pooled) one of S segments spread evenly over the video:
+A row of features is a snippet or, in features pooled by others, one of S segments spread evenly over the video:
 
 frames    0 ..... 12 | 13 .... 25 | 26 .... 39            num_frames = 40, S = 3
 segments      0      |     1      |     2                 segment i: frames floor(40 i / 3) to floor(40 (i + 1) / 3)
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 PAPER_SIZE = (480, 840)
 PAPER_WINDOWS = ((480, 840), (240, 280), (160, 168), (120, 120))
 PAPER_FRAMES_PER_SNIPPET = 16
-PAPER_SEGMENTS = 32  # of a video in training
+PAPER_SEGMENTS = 32  # per video in training
 
-Rows = Literal["snippets", "segments"]  # what the rows of a video's features are
+Rows = Literal["snippets", "segments"]  # what a row of features covers
 ROWS: tuple[Rows, ...] = ("snippets", "segments")
 
 
 def ceil_div(count: int, size: int) -> int:
-    """How many groups of `size` hold `count` things."""
+    """Return count / size, rounded up."""
     return -(-count // size)
 
 
@@ -63,7 +63,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Frame size H x W in pixels, snippet length L in frames, and one window (h_r, w_r) a scale."""
+    """Frame size H x W in pixels, snippet length L in frames, and one window (h_r, w_r) per scale."""
 
     height: int = PAPER_SIZE[0]
     width: int = PAPER_SIZE[1]
@@ -89,13 +89,13 @@ class Geometry:
 
     @classmethod
     def with_paper_grids(cls, height: int, width: int, frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET) -> Geometry:
-        """The paper's grids 1x1, 2x3, 3x5 and 4x7 on frames of another size."""
+        """Apply the paper's grids 1x1, 2x3, 3x5 and 4x7 to another frame size."""
         grids = [(PAPER_SIZE[0] // h, PAPER_SIZE[1] // w) for h, w in PAPER_WINDOWS]
         for rows, cols in grids:
             if height % rows or width % cols:
                 raise UserError(
                     f"the {rows}x{cols} grid does not fit a frame of {height}x{width}: the height must be a "
-                    f"multiple of 12 and the width of 105, as in 240x420 or 480x840; or name the windows yourself"
+                    f"multiple of 12 and the width of 105, as in 240x420 or 480x840"
                 )
         windows = tuple((height // rows, width // cols) for rows, cols in grids)
         return cls(height, width, frames_per_snippet, windows)
@@ -106,7 +106,7 @@ class Geometry:
 
     def grid(self, scale: int) -> Grid:
         if not 1 <= scale <= self.num_scales:
-            raise UserError(f"there is no scale {scale}: the scales are 1 to {self.num_scales}")
+            raise UserError(f"unknown scale {scale}; allowed are 1 to {self.num_scales}")
         window_height, window_width = self.windows[scale - 1]
         return Grid(scale, self.height // window_height, self.width // window_width, window_height, window_width)
 
@@ -118,19 +118,19 @@ class Geometry:
         """T = ceil(num_frames / L)."""
         return ceil_div(num_frames, self.frames_per_snippet)
 
-    def snippet_of(self, frame_index: int) -> int:
+    def to_snippet(self, frame_index: int) -> int:
         return frame_index // self.frames_per_snippet
 
     def frame_span(self, snippet_index: int, num_frames: int) -> tuple[int, int]:
-        """The frames [start, stop) of a snippet, cut at the end of the video."""
+        """The frames [start, stop) of a snippet, clipped at the end of the video."""
         start = snippet_index * self.frames_per_snippet
         return start, min(start + self.frames_per_snippet, num_frames)
 
 
-def row_bounds(rows: Rows, num_rows: int, num_frames: int, frames_per_snippet: int) -> np.ndarray:
-    """(num_rows + 1,) int64: row i of a video's features covers its frames [b_i, b_i+1), which are all its frames.
+def compute_row_bounds(rows: Rows, num_rows: int, num_frames: int, frames_per_snippet: int) -> np.ndarray:
+    """Compute the bounds b (num_rows + 1,) int64: row i covers the frames [b_i, b_i+1), and all rows cover all frames.
 
-    Of fewer frames than segments, some segments cover none.
+    With fewer frames than segments, some segments are empty.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
-"""Dataclasses as plain values (dicts, lists, numbers, strings), as JSON and checkpoints hold them, and back.
+"""Conversion of dataclasses to plain values (dicts, lists, numbers, strings), for JSON and checkpoints, and back.
 
-Reading is strict: a key that is unknown or missing, or a value of another type, is an error that names it.
+Reading is strict: unknown or missing keys, and values of the wrong type, are errors that name them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ssrl.errors import UserError
 T = TypeVar("T")
 
 
-def _instances(kind: type) -> Callable[[Any, Any], Any]:
-    """What has no plain form, such as a tensor, is taken as it is."""
+def _make_instance_hook(kind: type) -> Callable[[Any, Any], Any]:
+    """Pass values without a plain form, such as tensors, through."""
 
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, kind):
@@ -29,53 +29,53 @@ def _instances(kind: type) -> Callable[[Any, Any], Any]:
     return checked
 
 
-_converter = cattrs.Converter(forbid_extra_keys=True, structure_fallback_factory=_instances)
+_converter = cattrs.Converter(forbid_extra_keys=True, structure_fallback_factory=_make_instance_hook)
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass, or a container of some, as plain values."""
+    """Convert a dataclass, or a container of dataclasses, to plain values."""
     return _converter.unstructure(value)
 
 
 def from_plain(kind: type[T], value: Any, source: str | Path) -> T:
-    """The inverse of `to_plain`. Raises a UserError that names `source` and what in it does not fit."""
+    """The inverse of `to_plain`. Raises a UserError that names `source` and what is wrong in it."""
     try:
         return _converter.structure(value, kind)
     except Exception as error:
-        found = cattrs.transform_error(error, format_exception=_describe)
-        reasons = "; ".join(reason.removesuffix(" @ $").replace(" @ $.", " at ") for reason in found)
-        raise UserError(f"{source} does not hold a {kind.__name__} of this version: {reasons}") from error
+        reasons = cattrs.transform_error(error, format_exception=_describe)
+        text = "; ".join(reason.removesuffix(" @ $").replace(" @ $.", " at ") for reason in reasons)
+        raise UserError(f"{source} is not a {kind.__name__} of this version: {text}") from error
 
 
-def differences(wanted: Any, found: Any) -> list[str]:
-    """What differs between two configurations, as "name: wanted, not found". Nested names are joined by dots."""
-    return list(_differing(to_plain(wanted), to_plain(found), ""))
+def list_differences(expected: Any, actual: Any) -> list[str]:
+    """List what differs between two configurations, as "name: expected, not actual"; nested names have dots."""
+    return list(_find_differences(to_plain(expected), to_plain(actual), ""))
 
 
-def _differing(wanted: Any, found: Any, name: str) -> Any:
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
-        for key in dict.fromkeys([*wanted, *found]):
-            yield from _differing(wanted.get(key), found.get(key), f"{name}.{key}" if name else str(key))
-    elif wanted != found and _listed(wanted) != _listed(found):
-        yield f"{name}: {wanted}, not {found}"
+def _find_differences(expected: Any, actual: Any, name: str) -> Any:
+    if isinstance(expected, Mapping) and isinstance(actual, Mapping):
+        for key in dict.fromkeys([*expected, *actual]):
+            yield from _find_differences(expected.get(key), actual.get(key), f"{name}.{key}" if name else str(key))
+    elif expected != actual and _tuples_to_lists(expected) != _tuples_to_lists(actual):
+        yield f"{name}: {expected}, not {actual}"
 
 
-def _listed(value: Any) -> Any:
-    """JSON knows no tuples."""
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+def _tuples_to_lists(value: Any) -> Any:
+    """JSON has no tuples."""
+    return [_tuples_to_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _strictly(kind: type) -> Callable[[Any, Any], Any]:
-    """Dataclasses: no key may be missing, defaults or not."""
+def _make_structure_hook(kind: type) -> Callable[[Any, Any], Any]:
+    """Structure a dataclass; no key may be missing, even with a default."""
     structure: Any = make_dict_structure_fn(kind, _converter, _cattrs_forbid_extra_keys=True)
     names = [field.name for field in dataclasses.fields(kind) if field.init]
 
     def checked(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise TypeError(f"{kind.__name__} is not made of {type(value).__name__}")
+            raise TypeError(f"{kind.__name__} must be a mapping, not {type(value).__name__}")
         missing = [name for name in names if name not in value]
         if missing:
-            raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
+            raise ValueError(f"{kind.__name__} is missing {', '.join(missing)}")
         return structure(value, kind)
 
     return checked
@@ -83,8 +83,8 @@ def _strictly(kind: type) -> Callable[[Any, Any], Any]:
 
 def _describe(error: BaseException, kind: type | None) -> str:
     if isinstance(error, cattrs.errors.ForbiddenExtraKeysError):
-        return f"{error.cl.__name__} does not know {', '.join(sorted(map(str, error.extra_fields)))}"
+        return f"{error.cl.__name__} has unknown keys {', '.join(sorted(map(str, error.extra_fields)))}"
     return str(error)
 
 
-_converter.register_structure_hook_factory(dataclasses.is_dataclass, _strictly)
+_converter.register_structure_hook_factory(dataclasses.is_dataclass, _make_structure_hook)

@@ -15,7 +15,7 @@ import numpy as np
 from ssrl.config import StoreConfig
 from ssrl.errors import UserError
 from ssrl.files import TEMPORARY_MARK, replacing, write_json
-from ssrl.plain import differences, to_plain
+from ssrl.plain import list_differences, to_plain
 from ssrl.store.layout import (
     CONFIG_FILE,
     VIDEO_FOLDER,
@@ -162,7 +162,7 @@ class VideoWriter:
 
 def refuse_other(root: Path, there: StoreConfig, wanted: StoreConfig) -> None:
     """Raise a UserError where `wanted` is not the configuration that the store at `root` was made with."""
-    different = differences(wanted, there)
+    different = list_differences(wanted, there)
     if different:
         raise UserError(
             f"{root} holds features of another configuration, and features of two never mix "

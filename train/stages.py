@@ -31,7 +31,7 @@ from ssrl.config import TrainConfig
 from ssrl.errors import UserError
 from ssrl.model.config import ModelConfig
 from ssrl.model.network import SSRL
-from ssrl.plain import differences, from_plain, to_plain
+from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
 from ssrl.store.segments import segment_view
 from ssrl.train.data import Bags, statistics, training_bags
@@ -207,7 +207,7 @@ class Trainer:
             raise UserError(f"{error}. Start the run again with another --out, or delete {self.folder}") from error
         wanted = {"config": self.config, "model": self.model, "store": self.store.config.fingerprint}
         found = {"config": saved.config, "model": saved.model, "store": saved.store}
-        different = differences(wanted, found)
+        different = list_differences(wanted, found)
         if different:
             raise UserError(
                 f"the run in {self.folder} was started otherwise (wanted, not there): {'; '.join(different)}. "

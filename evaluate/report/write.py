@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from ssrl.datasets.video import frame_labels, kind_of
+from ssrl.datasets.video import name_label, to_frame_labels
 from ssrl.errors import UserError
 from ssrl.evaluate.metrics import LOW_FAR_PERCENT, THRESHOLD, Evaluation
 from ssrl.evaluate.protocol import VideoScores
@@ -75,7 +75,7 @@ def format_csv(video: VideoScores) -> str:
     texts = [np.format_float_positional(score, unique=True, trim="0") for score in video.scores]
     scores = np.repeat(texts, np.diff(video.frame_bounds))  # (num_frames,)
     if video.has_frame_labels:
-        labels = frame_labels(video.clipped_anomalies, video.num_frames).tolist()
+        labels = to_frame_labels(video.clipped_anomalies, video.num_frames).tolist()
     else:
         labels = [""] * video.num_frames
     rows = (f"{frame},{score},{label}\n" for frame, (score, label) in enumerate(zip(scores, labels, strict=True)))
@@ -117,7 +117,7 @@ def _load_template() -> Template:
     environment.filters |= {
         "clock": _format_clock,
         "commas": "{:,}".format,
-        "kind": kind_of,
+        "kind": name_label,
         "percent": _format_percent,
         "flagged_share": _measure_flagged,
     }

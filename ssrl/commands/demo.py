@@ -2,7 +2,7 @@
 
     synthesize → extract (micro3d) → train stages 1 to 4 → evaluate → report
 
-Each phase goes on where an earlier, interrupted demo stopped.
+Each phase resumes where an interrupted demo stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import click
 
 from ssrl.commands import evaluate, extract
 from ssrl.commands.options import HELP
-from ssrl.console import ProgressBar, command_errors, note, percent, results
+from ssrl.console import ProgressBar, as_percent, handle_errors, note, results
 from ssrl.datasets.synthetic.config import SynthConfig
 from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model
 from ssrl.workflows.extract import ExtractRequest, extract_features
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Phases:
-    """How long each phase took, in seconds."""
+    """The duration of each phase in seconds."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -43,11 +43,11 @@ class Phases:
 
 
 @click.command(context_settings=HELP)
-@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where all of it goes.")
-@click.option("--seed", default=0, show_default=True, help="Of the set and of the training.")
-@command_errors
+@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the dataset and of training.")
+@handle_errors
 def main(out: Path, seed: int) -> None:
-    """Show the pipeline at work on videos that it draws itself: about five minutes on two cores.
+    """Run the whole pipeline on a synthetic dataset: about five minutes on two cores.
 
     Example: python -m ssrl.commands.demo --out demo
     """
@@ -57,7 +57,7 @@ def main(out: Path, seed: int) -> None:
     data, features, run, folder = out / "data", out / "features" / "synthetic", out / "run", out / "report"
     phases = Phases()
     with phases.time("synthesize"), ProgressBar("synthesizing") as bar:
-        synthesize(data, SynthConfig(seed=seed, pixel_masks=False), on_progress=bar.count)
+        synthesize(data, SynthConfig(seed=seed, pixel_masks=False), on_progress=bar.update)
     with phases.time("extract"), ExtractionProgress() as progress:
         extract.report(extract_features(ExtractRequest("shanghaitech", root=data, out=features), progress))
     with phases.time("train"), TrainingProgress() as progress:
@@ -66,17 +66,17 @@ def main(out: Path, seed: int) -> None:
     with phases.time("evaluate"), ScoringProgress() as progress:
         result = evaluate_model(EvaluateRequest(run / "best.pt", report=folder), progress)
     evaluate.report(result)
-    _summary(stages, phases, folder / "index.html")
+    _print_summary(stages, phases, folder / "index.html")
 
 
-def _summary(results_by_stage: Sequence[StageResult], phases: Phases, page: Path) -> None:
+def _print_summary(results_by_stage: Sequence[StageResult], phases: Phases, page: Path) -> None:
     from rich.table import Table
 
     stages = Table("stage", "scales", "frame AUC, test", title="AUC by stage, at its last step")
     for result in results_by_stage:
-        stages.add_row(str(result.stage), ", ".join(map(str, result.scales)), percent(result.last_test_auc))
+        stages.add_row(str(result.stage), ", ".join(map(str, result.scales)), as_percent(result.last_test_auc))
     times = Table("phase", "time", title="time by phase")
-    for name, seconds in [*phases.seconds.items(), ("all", sum(phases.seconds.values()))]:
+    for name, seconds in [*phases.seconds.items(), ("total", sum(phases.seconds.values()))]:
         times.add_row(name, f"{seconds:.0f} s")
     results.print()
     results.print(stages)

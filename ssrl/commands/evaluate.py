@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option
-from ssrl.console import command_errors, note, percent, results, warn
+from ssrl.console import as_percent, handle_errors, note, results, warn
 from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model, open_store
 
 if TYPE_CHECKING:
     from ssrl.workflows.evaluate import EvaluateResult
 
-ROWS = (
+METRICS = (
     ("auc", "AUC, all frames"),
     ("ap", "average precision"),
     ("auc_abnormal", "AUC, abnormal videos only"),
@@ -24,17 +24,17 @@ ROWS = (
 
 
 @click.command(context_settings=HELP)
-@option(EvaluateRequest, "checkpoint", "--ckpt", type=click.Path(path_type=Path), help="A checkpoint of ssrl-train.")
-@option(EvaluateRequest, "features", help="The store.  [default: the checkpoint's own]")
+@option(EvaluateRequest, "checkpoint", "--ckpt", type=click.Path(path_type=Path), help="Checkpoint from ssrl-train.")
+@option(EvaluateRequest, "features", help="Feature store.  [default: the checkpoint's]")
 @option(EvaluateRequest, "json", help="Write all metrics to this file.")
 @option(EvaluateRequest, "report", help="Write a report to this folder.")
-@option(EvaluateRequest, "protocol", help="true: true frame counts; released: padded as ground-truth files are.")
-@option(EvaluateRequest, "where", help="Heatmaps of what raised the score, or of where PSR looks (Fig. 6).")
+@option(EvaluateRequest, "protocol", help="true: true frame counts; released: padded as in common ground-truth files.")
+@option(EvaluateRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
 @click.option("--complexity", is_flag=True, help="Count parameters and FLOPs instead (Table 6).")
-@option(EvaluateRequest, "device", help="Where the network runs.")
-@command_errors
+@option(EvaluateRequest, "device", help="Device to run the network on.")
+@handle_errors
 def main(complexity: bool, **options: Any) -> None:
-    """Measure a checkpoint on the test videos of its store.
+    """Evaluate a checkpoint on the test videos of its store.
 
     Example: ssrl-eval --ckpt best.pt --json metrics.json --report report
     """
@@ -43,7 +43,7 @@ def main(complexity: bool, **options: Any) -> None:
     request = make_request(EvaluateRequest, **options)
     if complexity:
         if request.json is not None or request.report is not None:
-            raise click.UsageError("--complexity measures no videos: leave out --json and --report")
+            raise click.UsageError("--complexity evaluates no videos; omit --json and --report")
         print_complexity(request)
         return
     with ScoringProgress() as progress:
@@ -58,29 +58,29 @@ def report(result: EvaluateResult) -> None:
     evaluation, selected = result.evaluation, result.selected
     for warning in evaluation.warnings:
         warn(warning)
-    for name, title in ROWS:
+    for name, title in METRICS:
         reason = evaluation.undefined.get(name)
-        text = percent(getattr(evaluation, name)) + (f" ({reason})" if reason else "")
+        text = as_percent(getattr(evaluation, name)) + (f" ({reason})" if reason else "")
         results.print(f"{title:28}{text}", markup=False)
     for name, per_class in evaluation.per_class.items():
-        results.print(f"  {name:26}{percent(per_class.auc)} ({per_class.num_videos} videos)", markup=False)
+        results.print(f"  {name:26}{as_percent(per_class.auc)} ({per_class.num_videos} videos)", markup=False)
     results.print(f"{'frames, videos':28}{evaluation.num_frames}, {evaluation.num_videos} ({evaluation.protocol})")
-    last = percent(selected.last_step_auc)
+    last = as_percent(selected.last_step_auc)
     results.print(f"{'selection':28}{selected}; AUC of the last step {last}", markup=False)
 
 
 def print_complexity(request: EvaluateRequest) -> None:
-    """Size and cost of the network and of its encoder, beside the paper's Table 6."""
+    """Print the size and cost of the network and its encoder, beside the paper's Table 6."""
     from rich.table import Table
 
     from ssrl.checkpoints import load_checkpoint
     from ssrl.paper_tables.cost import (
+        COUNT_NOTE,
         COUNTS,
         NUM_SEGMENTS,
-        WHAT_IS_COUNTED,
         count_encoder,
         count_network,
-        printed_costs,
+        format_paper_costs,
     )
 
     checkpoint = load_checkpoint(request.checkpoint)
@@ -98,10 +98,10 @@ def print_complexity(request: EvaluateRequest) -> None:
     for cells in count_encoder(model.scales, config):
         table.add_row(*cells)
     table.add_section()
-    for cells in printed_costs("Table 6"):
+    for cells in format_paper_costs("Table 6"):
         table.add_row(*cells)
     results.print(table)
-    results.print(WHAT_IS_COUNTED)
+    results.print(COUNT_NOTE)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, parse_size, show_numbers, show_size
-from ssrl.console import EXIT_FAILED, command_errors, results
+from ssrl.console import EXIT_FAILED, handle_errors, results
 from ssrl.datasets import DATASET_NAMES
 from ssrl.errors import UserError
 from ssrl.extract.sharing import Shard
@@ -36,26 +36,26 @@ def _parse(parse: Any, value: str) -> Any:
 
 
 @click.command(context_settings=HELP)
-@option(ExtractRequest, "dataset", type=click.Choice(DATASET_NAMES), help="Layout of the videos.")
-@option(ExtractRequest, "root", help="Folder of the dataset.  [default: data/DATASET]")
-@option(ExtractRequest, "out", help="Folder of the store.  [default: features/DATASET]")
-@option(ExtractRequest, "manifest", help="CSV table of your own videos: video,label,split.")
+@option(ExtractRequest, "dataset", type=click.Choice(DATASET_NAMES), help="Dataset layout.")
+@option(ExtractRequest, "root", help="Dataset folder.  [default: data/DATASET]")
+@option(ExtractRequest, "out", help="Store folder.  [default: features/DATASET]")
+@option(ExtractRequest, "manifest", help="CSV table of a custom dataset: video,label,split.")
 @option(ExtractRequest, "frame_labels", help="CSV table video,first_frame,last_frame; frames count from 1.")
 @option(ExtractRequest, "encoder", help="micro3d, i3d_r50 or swin3d_t.")
-@option(ExtractRequest, "weights", help="embedded, kinetics400, random:SEED, or a file.  [default: the encoder's own]")
-@option(ExtractRequest, "runtime", help="What runs the encoder.")
-@option(ExtractRequest, "device", help="Where the encoder runs.")
-@option(ExtractRequest, "precision", help="What the encoder computes in.")
-@option(ExtractRequest, "decoder", help="Reader of video files; auto is pyav.")
+@option(ExtractRequest, "weights", help="embedded, kinetics400, random:SEED, or a file.  [default: the encoder's]")
+@option(ExtractRequest, "runtime", help="Inference runtime of the encoder.")
+@option(ExtractRequest, "device", help="Device to run the encoder on.")
+@option(ExtractRequest, "precision", help="Precision of the encoder.")
+@option(ExtractRequest, "decoder", help="Decoder of video files; auto is pyav.")
 @option(ExtractRequest, "decoders", type=click.IntRange(min=1), help="Decoding processes.  [default: 1; GPU: 4]")
-@option(ExtractRequest, "memory", callback=parse_memory, show=lambda _: None, help="Limit for all processes, as 4G.")
+@option(ExtractRequest, "memory", callback=parse_memory, show=lambda _: None, help="Total memory limit, e.g. 4G.")
 @option(ExtractRequest, "scales", callback=parse_numbers, show=show_numbers, help="Patch grids to extract.")
-@option(ExtractRequest, "size", callback=parse_size, show=show_size, help="Height x width of a frame in pixels.")
-@option(ExtractRequest, "dtype", help="Type of the features on disk.")
-@option(ExtractRequest, "train_sampling", help="segments: one snippet in each of 32 segments of a long training video.")
-@option(ExtractRequest, "reuse_static", help="Reuse the feature of a patch that has not changed.")
-@option(ExtractRequest, "shard", callback=parse_shard, show=str, help="Take the I-th of N parts of the videos, as I/N.")
-@command_errors
+@option(ExtractRequest, "size", callback=parse_size, show=show_size, help="Frame height x width in pixels.")
+@option(ExtractRequest, "dtype", help="Data type of the stored features.")
+@option(ExtractRequest, "train_sampling", help="segments: 32 snippets of each long training video, one per segment.")
+@option(ExtractRequest, "reuse_static", help="Reuse the features of unchanged patches.")
+@option(ExtractRequest, "shard", callback=parse_shard, show=str, help="Extract part I of N of the videos, as I/N.")
+@handle_errors
 def main(**options: Any) -> None:
     """Encode the videos of a dataset into a patch-feature store. Videos already in the store are skipped.
 
@@ -72,21 +72,21 @@ def main(**options: Any) -> None:
 
 
 def report(result: ExtractResult) -> None:
-    """The summary of a run, every failure and every substituted frame."""
+    """Print the summary of a run, its failures and its substituted frames."""
     summary = result.summary
     rate = f", {summary.num_frames / summary.seconds:.0f} frames/s" if summary.num_frames else ""
     results.print(
         f"{result.store}: {len(summary.done)} videos extracted ({summary.num_snippets} snippets, "
-        f"{summary.seconds:.0f} s{rate}), {len(summary.kept)} kept, {len(summary.failed)} failed, "
+        f"{summary.seconds:.0f} s{rate}), {len(summary.kept)} skipped, {len(summary.failed)} failed, "
         f"{len(result.missing)} missing",
         markup=False,
     )
     if summary.num_reused:
-        results.print(f"unchanged patch cubes that were not encoded again: {summary.num_reused}")
+        results.print(f"unchanged patch cubes reused: {summary.num_reused}")
     for video_id, count in summary.substituted.items():
-        results.print(f"substituted: {video_id}: {count} frames that did not decode", markup=False)
+        results.print(f"substituted: {video_id}: {count} frames failed to decode", markup=False)
     for video_id, count in summary.truncated.items():
-        results.print(f"truncated: {video_id}: {count} frames that the file declares are not in it", markup=False)
+        results.print(f"truncated: {video_id}: {count} declared frames are missing", markup=False)
     for video_id, reason in summary.failed.items():
         results.print(f"failed: {video_id}: {reason}", markup=False)
 

@@ -1,4 +1,4 @@
-"""How the commands read their options: each is a field of a request, which has its default and its choices."""
+"""Command-line options from requests: each is a field, which holds its type, default and choices."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ R = TypeVar("R")
 
 
 def option(request: type, name: str, *flags: str, **settings: Any) -> Callable[[Any], Any]:
-    """A click option for the field `name` of a request. `settings` are click's, and add to what the field says."""
+    """Make a click option of a request's field `name`. `settings` are click's and override the field's."""
     field = next(field for field in fields(request) if field.name == name)
     default = None if field.default is MISSING else field.default
-    kind = settings["type"] if "type" in settings else _plain_type(_hint(request, name, field.type))
-    found: dict[str, Any] = {"required": True} if field.default is MISSING else {"default": default}
+    kind = settings["type"] if "type" in settings else _strip_none(_resolve_hint(request, name, field.type))
+    attributes: dict[str, Any] = {"required": True} if field.default is MISSING else {"default": default}
     if kind is bool:
-        found["is_flag"] = True
+        attributes["is_flag"] = True
     elif "callback" in settings:
-        found |= {"default": settings.pop("show", str)(default), "show_default": default is not None}
+        attributes |= {"default": settings.pop("show", str)(default), "show_default": default is not None}
     else:
         choices = click.Choice(get_args(kind)) if get_origin(kind) is Literal else None
-        found |= {"type": choices or (click.Path(path_type=Path) if kind is Path else kind)}
-        found["show_default"] = default is not None
-    return click.option(*(flags or [f"--{name.replace('_', '-')}"]), name, **{**found, **settings})
+        attributes |= {"type": choices or (click.Path(path_type=Path) if kind is Path else kind)}
+        attributes["show_default"] = default is not None
+    return click.option(*(flags or [f"--{name.replace('_', '-')}"]), name, **{**attributes, **settings})
 
 
 def make_request(kind: type[R], **options: Any) -> R:
-    """The request that a command was given. What it refuses is wrong use, which exits with 2."""
+    """Build a command's request. What it rejects is a usage error (exit code 2)."""
     try:
         return kind(**options)
     except UserError as error:
         raise click.UsageError(str(error)) from error
 
 
-def _hint(request: type, name: str, annotation: Any) -> Any:
-    """The type of one field. Those of the others may name classes that a command does not import."""
+def _resolve_hint(request: type, name: str, annotation: Any) -> Any:
+    """Resolve the type of one field; those of others may name classes that the command does not import."""
     alone = type(request.__name__, (), {"__annotations__": {name: annotation}, "__module__": request.__module__})
     return get_type_hints(alone)[name]
 
 
-def _plain_type(hint: Any) -> Any:
+def _strip_none(hint: Any) -> Any:
     """X | None → X"""
     if get_origin(hint) in (Union, UnionType):
         return next(part for part in get_args(hint) if part is not NoneType)
@@ -60,7 +60,7 @@ def parse_numbers(context: Any, parameter: Any, value: str | None) -> tuple[int,
         return None
     parts = [part.strip() for part in value.split(",")]
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise click.BadParameter(f"{value!r} is not a list of different numbers such as 1,2,3,4")
+        raise click.BadParameter(f"{value!r} is not a list of distinct numbers such as 1,2,3,4")
     return tuple(int(part) for part in parts)
 
 

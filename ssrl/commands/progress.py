@@ -1,6 +1,6 @@
-"""What a terminal shows of a workflow: a bar where there is a terminal, lines elsewhere.
+"""Progress of the workflows: a bar on a terminal, lines elsewhere.
 
-Imports PyTorch: commands import this module where they work, not where they are described.
+Imports PyTorch, so commands import this module only when they run.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from ssrl.checkpoints import StageResult
-from ssrl.console import ProgressBar, note, notes, percent, warn
+from ssrl.console import ProgressBar, as_percent, note, notes, warn
 from ssrl.datasets import describe_missing
 from ssrl.datasets.video import Dataset
 from ssrl.evaluate.protocol import VideoScores
@@ -20,7 +20,7 @@ from ssrl.workflows.evaluate import EvaluationWatcher
 
 
 class ExtractionProgress(ProgressBar, ExtractionWatcher):
-    """Videos as they are done, with a word on damaged ones."""
+    """Finished videos, with warnings about damaged ones."""
 
     def run_begins(self, found: Dataset, runtime: str, num_videos: int) -> None:
         note(str(found))
@@ -38,14 +38,14 @@ class ExtractionProgress(ProgressBar, ExtractionWatcher):
     def snippet_done(self, video_id: str, num_snippets: int) -> None:
         self._num_snippets += 1
         rate = self._num_snippets / (time.monotonic() - self._began)
-        self.tell(f"{rate:.1f} snippets/s, {video_id}: {num_snippets}")
+        self.show_status(f"{rate:.1f} snippets/s, {video_id}: {num_snippets}")
 
     def video_done(self, record: StoredVideo, seconds: float) -> None:
         self._finish(f"{record.id}: {record.num_frames} frames in {seconds:.1f} s")
         if record.substituted_frames:
-            warn(f"{record.id}: {record.substituted_frames} frames did not decode and repeat their neighbor")
+            warn(f"{record.id}: {record.substituted_frames} frames failed to decode and repeat a neighbor")
         if record.missing_frames:
-            warn(f"{record.id}: truncated, {record.missing_frames} of the frames that the file declares are not in it")
+            warn(f"{record.id}: truncated, {record.missing_frames} declared frames are missing")
 
     def video_failed(self, video_id: str, reason: str) -> None:
         self._finish(f"{video_id}: failed")
@@ -74,11 +74,11 @@ class TrainingProgress(ProgressBar, TrainingWatcher):
         self.advance(f"loss {losses.total.item():.3f}")
 
     def stage_ends(self, result: StageResult) -> None:
-        note(f"stage {result.stage} ended after {result.seconds:.0f} s, test AUC {percent(result.last_test_auc)}")
+        note(f"stage {result.stage} ended after {result.seconds:.0f} s, test AUC {as_percent(result.last_test_auc)}")
 
 
 class ScoringProgress(ProgressBar, EvaluationWatcher):
-    """Videos as they are scored."""
+    """Scored videos."""
 
     def scoring_begins(self, num_videos: int) -> None:
         self.begin("scoring", num_videos)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option
-from ssrl.console import EXIT_FAILED, command_errors, results
+from ssrl.console import EXIT_FAILED, handle_errors, results
 from ssrl.workflows.score import ScoreRequest, score_videos
 
 PATH = click.Path(path_type=Path)
@@ -17,15 +17,15 @@ PATH = click.Path(path_type=Path)
 
 @click.command(context_settings=HELP)
 @click.argument("videos", nargs=-1, required=True, type=PATH)
-@option(ScoreRequest, "checkpoint", "--ckpt", type=PATH, help="A checkpoint of ssrl-train.")
+@option(ScoreRequest, "checkpoint", "--ckpt", type=PATH, help="Checkpoint from ssrl-train.")
 @option(ScoreRequest, "out", type=PATH, help="Folder for scores and heatmaps.")
 @option(ScoreRequest, "weights", help="The encoder's weights file.  [default: the checkpoint's weights]")
-@option(ScoreRequest, "device", help="Where encoder and network run.")
-@option(ScoreRequest, "where", help="Heatmaps of what raised the score, or of where PSR looks (Fig. 6).")
+@option(ScoreRequest, "device", help="Device to run the encoder and the network on.")
+@option(ScoreRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
 @option(ScoreRequest, "pictures", "--pictures/--no-pictures", show_default=True, help="Draw heatmaps over frames.")
-@command_errors
+@handle_errors
 def main(**options: Any) -> None:
-    """Score videos (files, or folders of frames) that have no labels.
+    """Score unlabeled videos (files or folders of frames).
 
     Example: ssrl-score gate.mp4 yard.mp4 --ckpt best.pt --out scores
     """

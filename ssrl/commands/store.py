@@ -1,4 +1,4 @@
-"""ssrl-store: look at a patch-feature store, check it, pool it."""
+"""ssrl-store: inspect, verify and pool a patch-feature store."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from ssrl.commands.options import HELP
-from ssrl.console import EXIT_FAILED, command_errors, note, results
+from ssrl.console import EXIT_FAILED, handle_errors, note, results
 
 STORE = click.argument("store", type=click.Path(path_type=Path))
 
 
 @click.group(context_settings=HELP)
 def main() -> None:
-    """Look at a feature store, check it, or build its training view.
+    """Inspect or verify a feature store, or build its training view.
 
     Example: ssrl-store verify features/shanghaitech
     """
@@ -23,10 +23,10 @@ def main() -> None:
 
 @main.command(context_settings=HELP)
 @STORE
-@command_errors
+@handle_errors
 def info(store: Path) -> None:
-    """What made the features, and which videos there are."""
-    from ssrl.datasets.video import kind_of
+    """Show how the features were made, and list the videos."""
+    from ssrl.datasets.video import name_label
     from ssrl.plain import to_plain
     from ssrl.store.reader import Store
 
@@ -36,28 +36,28 @@ def info(store: Path) -> None:
     records = opened.records()
     results.print(f"{'videos':18}{len(records)}, {sum(record.num_frames for record in records)} frames")
     for record in records:
-        substituted = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
-        substituted += f", {record.missing_frames} missing at the end" if record.missing_frames else ""
+        damage = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
+        damage += f", {record.missing_frames} missing at the end" if record.missing_frames else ""
         anomalies = record.video.anomalies
         labels = "" if anomalies is None else f", {sum(b - a for a, b in anomalies)} anomalous"
-        length = f"{record.num_frames} frames" + ("" if record.num_frames_known else " (not known, 16 a row)")
+        length = f"{record.num_frames} frames" + ("" if record.num_frames_known else " (unknown, 16 per row)")
         rows = f", {opened.num_rows(record.id)} segments" if record.rows == "segments" else ""
         results.print(
-            f"  {record.id}  {record.video.split}, {kind_of(record.video.label)}, {length}{rows}{labels}{substituted}",
+            f"  {record.id}  {record.video.split}, {name_label(record.video.label)}, {length}{rows}{labels}{damage}",
             markup=False,
         )
 
 
 @main.command(context_settings=HELP)
 @STORE
-@command_errors
+@handle_errors
 def verify(store: Path) -> None:
-    """Read every byte: checksums, shapes, finite values. Exit 1 and the videos' names where something is wrong."""
+    """Check every byte: checksums, shapes, finite values. Damaged videos are listed, and the exit code is 1."""
     from ssrl.store.reader import Store
-    from ssrl.store.verify import verify as findings
+    from ssrl.store.verify import verify as verify_store
 
     count, bad = 0, 0
-    for finding in findings(Store(store)):
+    for finding in verify_store(Store(store)):
         count += 1
         if finding.problem:
             bad += 1
@@ -69,10 +69,10 @@ def verify(store: Path) -> None:
 
 @main.command(context_settings=HELP)
 @STORE
-@click.option("--segments", "num_segments", default=32, show_default=True, help="Segments a video.")
-@command_errors
+@click.option("--segments", "num_segments", default=32, show_default=True, help="Segments per video.")
+@handle_errors
 def segments(store: Path, num_segments: int) -> None:
-    """Build the training view now, instead of at the first training."""
+    """Build the training view now instead of in the first training run."""
     from ssrl.store.reader import Store
     from ssrl.store.segments import segment_view
 
@@ -82,9 +82,9 @@ def segments(store: Path, num_segments: int) -> None:
 
 @main.command(context_settings=HELP)
 @STORE
-@command_errors
+@handle_errors
 def clean(store: Path) -> None:
-    """Remove what runs that were killed left half-written. No run may be at work in this store."""
+    """Remove half-written files of killed runs. No run may be writing to this store."""
     from ssrl.store.layout import read_config
     from ssrl.store.writer import StoreWriter
 

@@ -1,4 +1,4 @@
-"""`ssrl-synth`: make a synthetic surveillance set."""
+"""ssrl-synth: generate a synthetic surveillance dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ssrl.commands.options import HELP, parse_size
-from ssrl.console import ProgressBar, command_errors, results
+from ssrl.console import ProgressBar, handle_errors, results
 from ssrl.datasets.synthetic.config import DEFAULT_WORKERS, SynthConfig
 
 DEFAULTS = SynthConfig()
@@ -17,20 +17,20 @@ DEFAULTS = SynthConfig()
     context_settings=HELP,
     epilog="Example: ssrl-synth --out data/synth --seed 1 --train 20 --test 10",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make, or to go on with.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Output folder; resumed if unfinished.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=DEFAULTS.seed,
     show_default=True,
-    help="The same seed makes the same set.",
+    help="The same seed gives the same dataset.",
 )
 @click.option(
     "--size",
     callback=parse_size,
     default=f"{DEFAULTS.height}x{DEFAULTS.width}",
     show_default=True,
-    help="Height and width of a frame in pixels.",
+    help="Frame height x width in pixels.",
 )
 @click.option(
     "--train",
@@ -52,21 +52,21 @@ DEFAULTS = SynthConfig()
     "--pixel-masks/--no-pixel-masks",
     default=DEFAULTS.pixel_masks,
     show_default=True,
-    help="Write which pixels belong to the event, beside which frames.",
+    help="Write pixel-level masks beside the frame-level ones.",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=DEFAULT_WORKERS, show_default=True, help="Processes that render."
+    "--workers", type=click.IntRange(min=1), default=DEFAULT_WORKERS, show_default=True, help="Rendering processes."
 )
-@command_errors
+@handle_errors
 def main(
     out: Path, seed: int, size: tuple[int, int], num_train: int, num_test: int, pixel_masks: bool, workers: int
 ) -> None:
-    """Make a synthetic surveillance set in ShanghaiTech's layout."""
+    """Generate a synthetic surveillance dataset in ShanghaiTech's layout."""
     from ssrl.datasets.synthetic.dataset import synthesize
 
     config = SynthConfig(seed, *size, num_train, num_test, pixel_masks)
     with ProgressBar("synthesizing") as bar:
-        summary = synthesize(out, config, workers, bar.count)
+        summary = synthesize(out, config, workers, bar.update)
     results.print(str(summary), markup=False)
 
 

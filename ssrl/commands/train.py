@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
-from ssrl.console import command_errors, percent, results
+from ssrl.console import as_percent, handle_errors, results
 from ssrl.model.recipes import RECIPES
 from ssrl.workflows.train import TrainRequest, train_model
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @click.command(context_settings=HELP)
 @option(TrainRequest, "scales", callback=parse_numbers, show=show_numbers, help="Scales in order of introduction.")
-@option(TrainRequest, "features", help="The store.  [default: the one below features/]")
-@option(TrainRequest, "out", help="Folder of the run.  [default: runs/STORE-seedN]")
+@option(TrainRequest, "features", help="Feature store.  [default: the one below features/]")
+@option(TrainRequest, "out", help="Run folder.  [default: runs/STORE-seedN]")
 @option(TrainRequest, "recipe", type=click.Choice(list(RECIPES)), help="Network, losses and optimization.")
 @option(TrainRequest, "stages", help="step: one scale at a time; joint: all at once.")
 @option(TrainRequest, "steps", help="Batches per stage.  [default: the recipe's]")
 @option(TrainRequest, "learning_rate", help="Learning rate of Adam.  [default: the recipe's]")
 @option(TrainRequest, "seed", help="Seed of initialization, batches and dropout.")
-@option(TrainRequest, "select", help="Which step is best: the last, or that of the best val or test AUC.")
-@option(TrainRequest, "device", help="Where the network trains.")
+@option(TrainRequest, "select", help="Step to select: the last, or the one with the best val or test AUC.")
+@option(TrainRequest, "device", help="Device to train on.")
 @option(TrainRequest, "share_psr", help="Ablation: one PSR for all scales (Table 1).")
 @option(TrainRequest, "no_psr", help="Ablation: without PSR (Table 4).")
 @option(TrainRequest, "no_dilated", help="Ablation: PSR without its dilated convolutions (Table 5).")
 @option(TrainRequest, "no_non_local", help="Ablation: PSR without its non-local block (Table 5).")
-@option(TrainRequest, "resume", help="Go on where the run in --out stopped.")
-@command_errors
+@option(TrainRequest, "resume", help="Resume the run in --out.")
+@handle_errors
 def main(**options: Any) -> None:
     """Train PSR, MPA, VTR and the classifier on video-level labels, adding one scale per stage.
 
@@ -52,13 +52,13 @@ def main(**options: Any) -> None:
 def report(run: Run) -> None:
     last = run.stages[-1]
     results.print(f"best: {run.best} (selected by {last.selection}, step {last.selected_step} of {last.last_step})")
-    results.print(f"test AUC, selected: {percent(last.selected_test_auc)}; last step: {percent(last.last_test_auc)}")
+    results.print(f"test AUC: selected {as_percent(last.selected_test_auc)}, last {as_percent(last.last_test_auc)}")
     if last.selection == "test":
-        results.print("the step was chosen on the test videos, as published results are: an optimiztic figure")
+        results.print("the step was selected on the test videos, as in published results: the AUC is optimistic")
 
 
 def link(path: Path, target: Path) -> None:
-    """Make `path` a link to `target`, in one step."""
+    """Point the symlink `path` to `target`, atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.symlink_to(target)
     os.replace(temporary, path)

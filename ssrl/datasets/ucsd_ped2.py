@@ -2,7 +2,7 @@
 
 Train/Train001/001.tif ...      16 normal videos
 Test/Test001/001.tif ...        12 abnormal videos
-Test/Test001_gt/001.bmp ...     one mask a frame: a frame is anomalous where any pixel is set
+Test/Test001_gt/001.bmp ...     one mask per frame: a frame is anomalous if any pixel is set
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ssrl.datasets.video import Dataset, Split, Video, intervals
+from ssrl.datasets.video import Dataset, Split, Video, to_intervals
 from ssrl.errors import UserError
 
-CARRIED = Path(__file__).parent / "splits" / "ucsd_ped2_weak.csv"
+BUNDLED = Path(__file__).parent / "splits" / "ucsd_ped2_weak.csv"
 
 
 def load(root: Path) -> Dataset:
-    """The 28 videos; `root` is UCSDped2 or a folder that holds it."""
+    """Find the 28 videos; `root` is UCSDped2 or a folder that holds it."""
     nested = [root / "UCSDped2", root / "UCSD_Anomaly_Dataset.v1p2" / "UCSDped2"]
     if not (root / "Train").is_dir() and not (root / "Test").is_dir():
         root = next((folder for folder in nested if folder.is_dir()), root)
     videos, missing = [], []
     for row in read_split():
         video_id, label, *_ = row
-        path = video_path(root, video_id, label)
+        path = build_path(root, video_id, label)
         if not path.is_dir():
             missing.append(f"{video_id}: {path}")
             continue
@@ -35,53 +35,53 @@ def load(root: Path) -> Dataset:
         missing.extend(missing_masks)
     if not videos:
         raise UserError(
-            f"no video of UCSD Ped2 below {root}: looked for Train/Train001 ... and Test/Test001 ... . Point --root at "
-            f"UCSDped2 or the folder above, or get the UCSD Anomaly Detection Dataset from the Statistical Visual "
+            f"no UCSD Ped2 videos below {root}: looked for Train/Train001 ... and Test/Test001 ... . Point --root to "
+            f"UCSDped2 or its parent folder, or get the UCSD Anomaly Detection Dataset from the Statistical Visual "
             f"Computing Lab, University of California San Diego"
         )
     return Dataset("ucsd-ped2", tuple(videos), tuple(missing))
 
 
-def catalog(annotations: Path | None) -> Dataset:
-    """The 28 videos, at their place in the official layout, whether they are there or not.
+def load_catalog(annotations: Path | None) -> Dataset:
+    """List the 28 videos at their paths in the official layout, present or not.
 
-    `annotations` is UCSDped2, or a folder with its Test/<id>_gt alone; None: labels and lengths alone.
+    `annotations` is UCSDped2, or a folder with only its Test/<id>_gt; None: labels and lengths only.
     """
-    read = [_read_video(annotations or CARRIED.parent, *row) for row in read_split()]
-    missing = [masks for _, lacking in read for masks in lacking] if annotations else []
-    return Dataset("ucsd-ped2", tuple(video for video, _ in read), tuple(missing))
+    videos = [_read_video(annotations or BUNDLED.parent, *row) for row in read_split()]
+    missing = [mask for _, masks in videos for mask in masks] if annotations else []
+    return Dataset("ucsd-ped2", tuple(video for video, _ in videos), tuple(missing))
 
 
-def video_path(root: Path, video_id: str, label: int) -> Path:
+def build_path(root: Path, video_id: str, label: int) -> Path:
     return root / ("Test" if label else "Train") / video_id
 
 
 def _read_video(root: Path, video_id: str, label: int, split: Split, num_frames: int) -> tuple[Video, list[str]]:
-    """The video, and what is missing of its annotations."""
-    path = video_path(root, video_id, label)
+    """Read a video's annotations; also returns the missing ones."""
+    path = build_path(root, video_id, label)
     if not label:
         return Video(video_id, path, label, split, num_frames=num_frames, anomalies=()), []
-    masks = sorted(found for found in path.with_name(f"{video_id}_gt").glob("[!.]*.bmp"))
+    masks = sorted(path.with_name(f"{video_id}_gt").glob("[!.]*.bmp"))
     if not masks:
         return Video(video_id, path, label, split, num_frames=num_frames), [f"{video_id}: {path}_gt/*.bmp"]
-    anomalies = intervals(np.array([mask_is_set(mask) for mask in masks]))
+    anomalies = to_intervals(np.array([is_anomalous(mask) for mask in masks]))
     return Video(video_id, path, label, split, num_frames=len(masks), anomalies=anomalies), []
 
 
 def read_split() -> list[tuple[str, int, Split, int]]:
-    """(id, label, split, number of frames) of each video of the carried re-split."""
-    with CARRIED.open(encoding="utf-8", newline="") as table:
+    """Read (id, label, split, number of frames) of each video in the bundled re-split."""
+    with BUNDLED.open(encoding="utf-8", newline="") as table:
         return [
             (row["video"], int(row["label"]), "train" if row["split"] == "train" else "test", int(row["num_frames"]))
             for row in csv.DictReader(table)
         ]
 
 
-def mask_is_set(path: Path) -> bool:
+def is_anomalous(path: Path) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            return bool(np.asarray(picture.convert("L")).any())
+        with Image.open(path) as image:
+            return bool(np.asarray(image.convert("L")).any())
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is not a readable picture ({error}); get the file again") from error
+        raise UserError(f"{path} is not a readable image ({error}); get the file again") from error

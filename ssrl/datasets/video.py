@@ -1,4 +1,4 @@
-"""What a dataset tells about one video, and what a collection of videos is."""
+"""A video with its labels, and a dataset of videos."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ UNLABELED = "unlabeled"
 
 @dataclass(frozen=True)
 class Video:
-    """One video with its video-level label, and its frame labels where the dataset has them."""
+    """One video with its video-level label, and its frame labels if the dataset has them."""
 
-    id: str  # unique in its dataset; may hold "/" (a path below the root without its suffix)
+    id: str  # unique in its dataset; a path below the root without its suffix, so it may contain "/"
     path: Path  # a video file, or a folder of frames
-    label: int | None  # 0 normal, 1 abnormal; None: not known, a video that is only to be scored
+    label: int | None  # 0 normal, 1 abnormal; None: unknown, only to be scored
     split: Split
     category: str = ""  # the class of the event, as the dataset names it
-    num_frames: int | None = None  # where the annotations state it
+    num_frames: int | None = None  # if stated by the annotations
     anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop) from 0; None: no frame labels
 
     def __post_init__(self) -> None:
@@ -37,43 +37,42 @@ class Video:
             raise UserError(f"video {self.id!r} is in the split {self.split!r}; allowed are train and test")
         if self.label == 0 and self.anomalies:
             raise UserError(
-                f"video {self.id!r} is labeled normal, but its frame labels name "
-                f"{len(self.anomalies)} anomalous intervals; correct one of the two"
+                f"video {self.id!r} is labeled normal, but its frame labels hold "
+                f"{len(self.anomalies)} anomalous intervals; fix one of the two"
             )
         for start, stop in self.anomalies or ():
             if not 0 <= start < stop or (self.num_frames is not None and stop > self.num_frames):
                 raise UserError(
-                    f"video {self.id!r}: the anomalous frames {start + 1} to {stop} do not lie within its "
-                    f"{self.num_frames if self.num_frames is not None else 'known'} frames (counted from 1); "
-                    f"correct its row in the frame labels"
+                    f"video {self.id!r}: the anomalous frames {start + 1} to {stop} (from 1) are not within its "
+                    f"{self.num_frames if self.num_frames is not None else 'known'} frames; fix its frame labels"
                 )
 
 
-def kind_of(label: int | None) -> str:
-    """The label in words."""
+def name_label(label: int | None) -> str:
+    """Name a label."""
     return UNLABELED if label is None else LABELS[label]
 
 
 def check_id(video_id: str) -> None:
-    """Refuse ids that could leave the store's folder or that no file system keeps apart."""
+    """Reject ids that could escape the store's folder or are not portable file names."""
     parts = video_id.split("/")
     if not video_id or any(part in ("", ".", "..") for part in parts) or "\\" in video_id or "\0" in video_id:
         raise UserError(
-            f"{video_id!r} is not a video id: an id is a relative path without '..', a leading '/' or '\\'; "
-            f"rename the file or correct the row"
+            f"{video_id!r} is not a video id: allowed are relative paths without '..', a leading '/' or '\\'; "
+            f"rename the file or fix the row"
         )
 
 
-def frame_labels(anomalies: tuple[tuple[int, int], ...], num_frames: int) -> np.ndarray:
-    """(num_frames,) uint8, 1 where a frame lies in one of the intervals [start, stop)."""
+def to_frame_labels(anomalies: tuple[tuple[int, int], ...], num_frames: int) -> np.ndarray:
+    """Convert intervals [start, stop) to frame labels: (num_frames,) uint8, 1 inside an interval."""
     labels = np.zeros(num_frames, dtype=np.uint8)
     for start, stop in anomalies:
         labels[start:stop] = 1
     return labels
 
 
-def intervals(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """The inverse of `frame_labels`: the runs of non-zero labels as [start, stop)."""
+def to_intervals(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """The inverse of `to_frame_labels`: the runs of non-zero labels as [start, stop)."""
     padded = np.concatenate([[0], (np.asarray(labels) != 0).astype(np.int8), [0]])
     edges = np.flatnonzero(np.diff(padded))
     return tuple((int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True))
@@ -83,7 +82,7 @@ def intervals(labels: np.ndarray) -> tuple[tuple[int, int], ...]:
 class Dataset:
     """The videos of one dataset, sorted by id; ids are unique.
 
-    `missing` names what the dataset should hold but the disk does not: "id: what was looked for".
+    `missing` lists what is expected but not on disk, as "id: what was looked for".
     """
 
     name: str
@@ -91,15 +90,15 @@ class Dataset:
     missing: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        twice = [video_id for video_id, count in Counter(video.id for video in self.videos).items() if count > 1]
-        if twice:
+        duplicates = [video_id for video_id, count in Counter(video.id for video in self.videos).items() if count > 1]
+        if duplicates:
             raise UserError(
-                f"{self.name} has {len(twice)} ids that stand for two videos: {', '.join(sorted(twice)[:5])}; "
-                f"give each video its own file name without suffix"
+                f"{self.name} has {len(duplicates)} duplicate video ids: {', '.join(sorted(duplicates)[:5])}; "
+                f"give each video a unique file name, apart from its suffix"
             )
         object.__setattr__(self, "videos", tuple(sorted(self.videos, key=lambda video: video.id)))
 
     def __str__(self) -> str:
-        counts = Counter((video.split, kind_of(video.label)) for video in self.videos)
+        counts = Counter((video.split, name_label(video.label)) for video in self.videos)
         parts = [f"{counts[split, kind]} {kind} {split}" for split in SPLITS for kind in LABELS.values()]
         return f"{self.name}: {len(self.videos)} videos ({', '.join(parts)})"

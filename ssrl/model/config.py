@@ -1,4 +1,4 @@
-"""What decides the shape of the SSRL network."""
+"""The configuration of the SSRL network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Literal
 from ssrl.errors import UserError
 
 Attention = Literal["softmax", "mean"]
-WHOLE_FRAME = 1  # the scale whose features are added as they are
+WHOLE_FRAME = 1  # the scale without a patch branch
 PAPER_GRIDS = {1: (1, 1), 2: (2, 3), 3: (3, 5), 4: (4, 7)}
 
 
 @dataclass(frozen=True)
 class RelationConfig:
-    """What of the relation network is there (Table 5), and how its attention is normalized."""
+    """The sub-networks of a relation network (Table 5), and how its attention is normalized."""
 
     attention: Attention = "softmax"  # eq. 1; "mean" is the release's f / N
     dilated: bool = True
@@ -41,29 +41,29 @@ class AggregationConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the network's shape. The defaults are the `paper` recipe at D = 2048."""
+    """The network's architecture. The defaults are the `paper` recipe at D = 2048."""
 
     feature_dim: int = 2048
     scales: tuple[int, ...] = (1, 2, 3, 4)
     branches: Mapping[int, AggregationConfig] = field(
         default_factory=lambda: {r: AggregationConfig(*grid) for r, grid in PAPER_GRIDS.items() if r != WHOLE_FRAME}
-    )  # one a scale >= 2; scales that are not in `scales` are ignored
+    )  # one per scale >= 2; those not in `scales` are ignored
     vtr: RelationConfig = RelationConfig()
     psr: RelationConfig | None = RelationConfig()  # None: without the PSR module (Table 4)
     share_psr: bool = False  # one PSR for all scales (Table 1)
     dropout: float = 0.7
-    scale_dropout: float = 0.0  # chance that a video is trained on without a scale; one scale always stays
+    scale_dropout: float = 0.0  # probability of dropping a scale of a training video; at least one stays
     standardize: bool = True  # features to zero mean and unit variance over the training videos
-    spread_to: int = 32  # a shorter video is scored spread over so many segments, as it was trained on; 0: as it is
+    spread_to: int = 32  # shorter videos are spread over this many segments for scoring, as in training; 0: off
 
     def __post_init__(self) -> None:
         if self.feature_dim % 8:
-            raise UserError(f"the relation network needs a feature dimension that 8 divides, not {self.feature_dim}")
+            raise UserError(f"the feature dimension must be a multiple of 8, not {self.feature_dim}")
         if not self.scales or len(set(self.scales)) < len(self.scales):
-            raise UserError(f"scales must be named once each, not {list(self.scales)}")
+            raise UserError(f"scales must be a non-empty list without duplicates, not {list(self.scales)}")
         for scale in self.patch_scales:
             if scale not in self.branches:
-                raise UserError(f"scale {scale} has no grid; there are grids for {sorted(self.branches)}")
+                raise UserError(f"scale {scale} has no grid; allowed are {sorted(self.branches)}")
             if min(self.branches[scale].conv_shape) < 1:
                 branch = self.branches[scale]
                 raise UserError(f"the grid {branch.rows}x{branch.cols} of scale {scale} is too small for MPA's 3x3")

@@ -1,4 +1,4 @@
-"""How large and how costly a network is (Table 6), counted by PyTorch on tensors that have shapes but no values."""
+"""Size and cost of a network (Table 6), counted by PyTorch on meta tensors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ssrl.model.network import SSRL
 
 @dataclass(frozen=True)
 class Complexity:
-    """`macs` are the multiply-adds of convolutions, linear layers and matrix products; what is done to each value
-    alone (norms, activations), and pooling, is not in them.
+    """`macs` counts the multiply-adds of convolutions, linear layers and matrix products, not of elementwise
+    operations (norms, activations) and pooling.
     """
 
     parameters: int
@@ -25,23 +25,23 @@ class Complexity:
 
     @property
     def flops(self) -> int:
-        """A multiplication and an addition count as two."""
+        """A multiply-add counts as two."""
         return 2 * self.macs
 
 
-def network_complexity(config: ModelConfig, num_segments: int = 32, num_crops: int = 1) -> Complexity:
-    """Of the network that scores one video of `num_segments` segments, whose whole frames have `num_crops` crops."""
+def measure_network(config: ModelConfig, num_segments: int = 32, num_crops: int = 1) -> Complexity:
+    """Measure the network on one video of `num_segments` segments with `num_crops` crops at scale 1."""
     patches = {scale: config.branches[scale].rows * config.branches[scale].cols for scale in config.patch_scales}
     patches[WHOLE_FRAME] = num_crops
     with torch.device("meta"):
         network = SSRL(config)
         video = {scale: torch.empty(1, num_segments, patches[scale], config.feature_dim) for scale in config.scales}
-    return counted(network, [video])
+    return measure_complexity(network, [video])
 
 
 @torch.no_grad()
-def counted(network: nn.Module, batches: Iterable[Any]) -> Complexity:
-    """The network's parameters, and what it costs to send each of `batches` through it; all on the meta device."""
+def measure_complexity(network: nn.Module, batches: Iterable[Any]) -> Complexity:
+    """Count the network's parameters, and the multiply-adds for all `batches`; all on the meta device."""
     with FlopCounterMode(display=False) as counter:
         for batch in batches:
             network.eval()(batch)

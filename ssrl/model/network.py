@@ -26,10 +26,10 @@ CLASSIFIER_WIDTHS = (512, 128)
 
 @dataclass(frozen=True)
 class Output:
-    """What the network says of B videos of T snippets."""
+    """The network's output for B videos of T snippets."""
 
     scores: Tensor  # (B, T) in 0..1, mean over crops
-    features: Tensor  # (B, C, T, D), the φ'' that eq. 7 measures; under dropout in training
+    features: Tensor  # (B, C, T, D), φ'' of eq. 7; with dropout in training
     crop_scores: Tensor  # (B, C, T)
 
     @property
@@ -39,7 +39,7 @@ class Output:
 
 
 class Standardize(nn.Module):
-    """(x - mean) / std, with statistics of the training videos, one a feature and scale."""
+    """(x - mean) / std, with statistics of the training videos per feature and scale."""
 
     def __init__(self, feature_dim: int) -> None:
         super().__init__()
@@ -76,18 +76,18 @@ class Classifier(nn.Module):
         return self.fc3(hidden).squeeze(-1)
 
 
-def keep_scales(num_videos: int, num_scales: int, dropout: float) -> Tensor:
-    """(num_videos, num_scales) booleans: which scales each video keeps; one at least.
+def draw_kept_scales(num_videos: int, num_scales: int, dropout: float) -> Tensor:
+    """Draw which scales each video keeps, at least one: (num_videos, num_scales) booleans.
 
-    Without it, a new branch finds few training errors that the scales before it have left, and learns noise.
+    Without scale dropout, the earlier scales leave a new branch few training errors, and it learns noise.
     """
     kept = torch.rand(num_videos, num_scales) >= dropout
-    spared = torch.randint(num_scales, (num_videos,))
-    return kept | (~kept.any(dim=1, keepdim=True) & (torch.arange(num_scales) == spared[:, None]))
+    fallback = torch.randint(num_scales, (num_videos,))
+    return kept | (~kept.any(dim=1, keepdim=True) & (torch.arange(num_scales) == fallback[:, None]))
 
 
 class SSRL(nn.Module):
-    """The whole network. `forward` takes one tensor a scale: (B, T, C, D) for scale 1, (B, T, N_r, D) beyond."""
+    """The whole network. `forward` takes one tensor per scale: (B, T, C, D) for scale 1, (B, T, N_r, D) for others."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -95,13 +95,13 @@ class SSRL(nn.Module):
         D = config.feature_dim
         scales = config.patch_scales
         self.standardize = nn.ModuleDict({str(r): Standardize(D) for r in config.scales if config.standardize})
-        self.psr = nn.ModuleDict(self._relation_networks())
+        self.psr = nn.ModuleDict(self._make_psr())
         self.mpa = nn.ModuleDict({str(r): PatchAggregation(D, config.branches[r]) for r in scales})
         self.vtr = RelationNetwork(D, config.vtr)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = Classifier(D, config.dropout)
 
-    def _relation_networks(self) -> dict[str, nn.Module]:
+    def _make_psr(self) -> dict[str, nn.Module]:
         config = self.config
         if config.psr is None or not config.patch_scales:
             return {}
@@ -118,67 +118,67 @@ class SSRL(nn.Module):
         return Output(crop_scores.mean(dim=1), features.view(B, C, T, D), crop_scores)
 
     def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
-        """(B, T): what the sigmoid makes scores of, mean over crops. It does not saturate, so that it has gradients."""
+        """(B, T): the scores before the sigmoid, mean over crops. They do not saturate, so gradients do not vanish."""
         snippets = self.aggregate(scales)
         B, C, T, D = snippets.shape
         related = self.vtr(snippets.reshape(B * C, T, D))
         return self.classifier.logits(related).view(B, C, T).mean(dim=1)
 
     def baseline(self, scale: int) -> Tensor:
-        """The feature (D,) that says nothing: the mean of the training videos, or zero without standardization."""
+        """The uninformative feature (D,): the mean of the training videos, or zero without standardization."""
         if not self.config.standardize:
             return torch.zeros(self.config.feature_dim)
         return self.standardize[str(scale)].get_buffer("mean")
 
     def aggregate(self, scales: Mapping[int, Tensor]) -> Tensor:
-        """The sum over scales φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""
-        kept = self._kept(len(scales[self.config.scales[0]]))
+        """Sum over scales, φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""
+        kept = self._draw_kept_scales(len(scales[self.config.scales[0]]))
         terms = []
         for i, scale in enumerate(self.config.scales):
-            x = self._standardized(scale, scales)
-            terms.append(self._snippets(scale, x) if kept is None else self._snippets_of_some(scale, x, kept[:, i]))
+            x = self._standardize(scale, scales)
+            terms.append(self._reduce(scale, x) if kept is None else self._reduce_kept(scale, x, kept[:, i]))
         return torch.stack(torch.broadcast_tensors(*terms)).sum(dim=0)
 
     @property
     def has_attention(self) -> bool:
-        """Whether there is attention over patches to look at."""
+        """Whether PSR has attention over patches."""
         return self.config.psr is not None and self.config.psr.non_local and bool(self.config.patch_scales)
 
     def attention(self, scale: int, x: Tensor) -> Tensor:
         """The attention map M of a scale's PSR (Sect. 4.5): (B, T, N, D) → (B, T, N, N)."""
-        network = self._psr_of(scale)
+        network = self._find_psr(scale)
         if network is None or not self.has_attention:
-            raise UserError("this network was trained without attention over patches, so it cannot say where")
+            raise UserError("this network has no attention over patches; use --where contribution")
         B, T, N, D = x.shape
-        standardized = self._standardized(scale, {scale: x})
+        standardized = self._standardize(scale, {scale: x})
         return network.attention(standardized.reshape(B * T, N, D)).view(B, T, N, N)
 
-    def _kept(self, num_videos: int) -> Tensor | None:
-        """(num_videos, number of scales) booleans under scale dropout; None: every video keeps all scales."""
+    def _draw_kept_scales(self, num_videos: int) -> Tensor | None:
+        """Draw the kept scales under scale dropout; None: every video keeps all scales."""
         if not (self.training and self.config.scale_dropout):
             return None
-        return keep_scales(num_videos, len(self.config.scales), self.config.scale_dropout)
+        return draw_kept_scales(num_videos, len(self.config.scales), self.config.scale_dropout)
 
-    def _snippets(self, scale: int, x: Tensor) -> Tensor:
-        """One scale's term of φ': (B, C, T, D), C = 1 for patches."""
+    def _reduce(self, scale: int, x: Tensor) -> Tensor:
+        """Compute one scale's term of φ': (B, C, T, D), C = 1 for patches."""
         if scale == WHOLE_FRAME:
             return x.transpose(1, 2)
         B, T, N, D = x.shape
         patches = x.reshape(B * T, N, D)
-        psr = self._psr_of(scale)
+        psr = self._find_psr(scale)
         if psr is not None:
             patches = psr(patches)
         return self.mpa[str(scale)](patches).view(B, 1, T, D)
 
-    def _snippets_of_some(self, scale: int, x: Tensor, kept: Tensor) -> Tensor:
-        """As `_snippets`, zero for the videos that do not keep this scale; those cost nothing."""
+    def _reduce_kept(self, scale: int, x: Tensor, kept: Tensor) -> Tensor:
+        """Like `_reduce`, but only for videos that keep this scale; zero for others."""
         B, T, N, D = x.shape
-        rows = kept.nonzero().flatten().to(x.device)
+        indices = kept.nonzero().flatten().to(x.device)
         C = N if scale == WHOLE_FRAME else 1
-        nothing = x.new_zeros(B, C, T, D)
-        return nothing.index_copy(0, rows, self._snippets(scale, x[rows])) if len(rows) else nothing
+        zeros = x.new_zeros(B, C, T, D)
+        return zeros.index_copy(0, indices, self._reduce(scale, x[indices])) if len(indices) else zeros
 
-    def _psr_of(self, scale: int) -> RelationNetwork | None:
+    def _find_psr(self, scale: int) -> RelationNetwork | None:
         name = "shared" if self.config.share_psr else str(scale)
         if name not in self.psr:
             return None
@@ -186,11 +186,11 @@ class SSRL(nn.Module):
         assert isinstance(network, RelationNetwork)
         return network
 
-    def _standardized(self, scale: int, scales: Mapping[int, Tensor]) -> Tensor:
+    def _standardize(self, scale: int, scales: Mapping[int, Tensor]) -> Tensor:
         x = scales[scale]
         if x.shape[-1] != self.config.feature_dim:
             raise UserError(
                 f"the features have D = {x.shape[-1]}, but the network takes D = {self.config.feature_dim}; "
-                f"use features of the encoder that it was trained on"
+                f"use features from the encoder that it was trained on"
             )
         return self.standardize[str(scale)](x) if self.config.standardize else x

@@ -1,6 +1,5 @@
-"""The recipes as functions that return complete configurations: what the paper says, what the authors' release does
-where it differs, and what keeps a network from overfitting a small set. `ablated` takes away what the paper's ablations
-take away.
+"""The recipes, as functions that return complete configurations: the paper, the authors' release where it differs, and
+a variant against overfitting on small datasets. `ablate` applies the paper's ablations.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def paper_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_
 
 
 def small_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_GRIDS) -> ModelConfig:
-    """The paper's network for sets of some dozens of videos, where a stage would overfit to the scales before it."""
+    """The paper's network with scale dropout, for datasets of some dozens of videos, where new scales would overfit."""
     return replace(paper_model(feature_dim, scales, grids), scale_dropout=0.5)
 
 
@@ -38,7 +37,7 @@ def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAP
     return ModelConfig(feature_dim, tuple(scales), branches, vtr=relation, psr=relation, standardize=False, spread_to=0)
 
 
-def ablated(
+def ablate(
     model: ModelConfig,
     *,
     share_psr: bool = False,
@@ -46,8 +45,8 @@ def ablated(
     no_dilated: bool = False,
     no_non_local: bool = False,
 ) -> ModelConfig:
-    """The network with its PSR shared between scales (Table 1), left out (Table 4), or without one of its two
-    sub-networks (Table 5). VTR stays as it is.
+    """Share PSR between scales (Table 1), remove it (Table 4), or remove one of its two sub-networks (Table 5). VTR is
+    unchanged.
 
     Raises a UserError for options that contradict each other.
     """
@@ -57,15 +56,15 @@ def ablated(
         "--no-non-local": no_non_local,
         "--share-psr": share_psr,
     }
-    asked = [name for name, given in options.items() if given]
-    if no_psr and len(asked) > 1:
-        raise UserError(f"--no-psr leaves nothing for {' and '.join(asked[1:])} to change; give one of them")
-    if asked and not model.patch_scales:
+    selected = [name for name, enabled in options.items() if enabled]
+    if no_psr and len(selected) > 1:
+        raise UserError(f"--no-psr excludes {' and '.join(selected[1:])}; give only one of them")
+    if selected and not model.patch_scales:
         raise UserError(
-            f"scale 1 has one patch and so no PSR for {' and '.join(asked)} to change; add a scale beyond 1"
+            f"scale 1 has one patch and no PSR, so {' and '.join(selected)} has no effect; add another scale"
         )
     if no_dilated and no_non_local:
-        raise UserError("--no-dilated and --no-non-local together leave PSR empty; give one of them, or --no-psr")
+        raise UserError("--no-dilated and --no-non-local together leave PSR empty; give one of them or --no-psr")
     if no_psr or model.psr is None:
         return replace(model, psr=None)
     psr = replace(
@@ -80,7 +79,7 @@ def paper_training(**changes: Any) -> TrainConfig:
 
 
 def released_training(**changes: Any) -> TrainConfig:
-    """The authors' release where it differs from the paper."""
+    """The authors' release, where it differs from the paper."""
     loss = LossConfig(
         num_selected=None,
         classification="mean score",
@@ -92,7 +91,7 @@ def released_training(**changes: Any) -> TrainConfig:
 
 
 def small_training(**changes: Any) -> TrainConfig:
-    """For sets of some dozens of videos: the paper's losses, few and small steps, and the mean of their later half."""
+    """For datasets of some dozens of videos: the paper's losses, few small steps, the later half averaged."""
     return TrainConfig(recipe="small", **{"learning_rate": 1.5e-4, "steps": 60, "average_from": 0.5, **changes})
 
 
@@ -111,7 +110,7 @@ RECIPES = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """Raises a UserError that lists the recipes where there is none of this name."""
+    """Look up a recipe. Raises a UserError for an unknown name."""
     if name not in RECIPES:
-        raise UserError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+        raise UserError(f"unknown recipe {name!r}; allowed are {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""The relation network (Fig. 4), used over patches as PSR (Sect. 3.2) and over time as VTR (Sect. 3.4).
+"""The relation network (Fig. 4), used across patches as PSR (Sect. 3.2) and over time as VTR (Sect. 3.4).
 
     x (B, N, D) ─┬─ dilated convolutions d = 1, 2, 4 ──── 3 x (D/4) ─┐
                  └─ 1x1 convolution ── non-local block ──── (D/4) ───┴─ fusing convolution ── + x ──▶ (B, N, D)
@@ -35,7 +35,7 @@ class NonLocalBlock(nn.Module):
         self.W = nn.Sequential(nn.Conv1d(inner, channels, 1), norm)
 
     def weights(self, x: Tensor) -> Tensor:
-        """The attention map M of eq. 1: (B, C, N) → (B, N, N); row m weighs what element m takes from each n."""
+        """The attention map M of eq. 1: (B, C, N) → (B, N, N); M[m, n] weighs what element m takes from n."""
         logits = self.theta(x).transpose(1, 2) @ self.phi(x)  # (B, N, N)
         if self.attention == "softmax":
             return logits.softmax(dim=-1)
@@ -49,8 +49,8 @@ class NonLocalBlock(nn.Module):
 class RelationNetwork(nn.Module):
     """Dilated convolutions and a non-local block side by side, fused, with a residual connection (eq. 3 and 6).
 
-    A sub-network that the configuration leaves out gives its channels to nothing: the fusing convolution takes
-    what is left (Table 5). Module names follow the authors' release, so that its state dicts load unchanged.
+    If the configuration leaves out a sub-network (Table 5), the fusing convolution takes only the other's channels.
+    Module names follow the authors' release, so that its state dicts load unchanged.
     """
 
     def __init__(self, feature_dim: int, config: RelationConfig) -> None:
@@ -83,7 +83,7 @@ class RelationNetwork(nn.Module):
         return (fused + channels_first).transpose(1, 2)  # (B, N, D)
 
     def attention(self, x: Tensor) -> Tensor:
-        """The attention map of the non-local block: (B, N, D) → (B, N, N). The block must be there."""
+        """The attention map of the non-local block, which must exist: (B, N, D) → (B, N, N)."""
         return self.non_local.weights(self.conv_4(x.transpose(1, 2)))
 
 

@@ -1,4 +1,4 @@
-"""Names of the authors' released state dicts, and of RTFM's, mapped to ours and back."""
+"""Conversion of the authors' released state dicts, and RTFM's, to ours and back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ssrl.model.config import PAPER_GRIDS, ModelConfig
 from ssrl.model.network import SSRL
 from ssrl.model.recipes import released_model
 
-# released prefix → ours; {branch} counts the patch scales from 0, {scale} is branch + 2. Where several stand for one of
-# ours, the first is what we write
+# released prefix → ours; {branch} counts patch scales from 0, {scale} is branch + 2. If several map to one of ours, the
+# first is written
 _PREFIXES = (
     ("Aggregate_clip.", "vtr."),
     ("Aggregate.", "vtr."),  # RTFM's name
@@ -31,17 +31,17 @@ _PREFIXES = (
 
 
 def to_ours(name: str) -> str | None:
-    """Our name of a released parameter, or None where there is none."""
-    return _renamed(name.removeprefix("module."), _PREFIXES)
+    """Our name of a released parameter, or None."""
+    return _rename(name.removeprefix("module."), _PREFIXES)
 
 
 def to_released(name: str) -> str | None:
-    """The released name of one of our parameters, or None where there is none."""
-    return _renamed(name, ((ours, released) for released, ours in _PREFIXES))
+    """The released name of one of our parameters, or None."""
+    return _rename(name, ((ours, released) for released, ours in _PREFIXES))
 
 
-def _renamed(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
-    """`name` with the first of the prefixes (old, new) that fits it replaced."""
+def _rename(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
+    """Replace the first matching one of the prefixes (old, new)."""
     for old, new in prefixes:
         pattern = re.escape(old).replace(r"\{branch\}", r"(?P<branch>\d+)").replace(r"\{scale\}", r"(?P<scale>\d+)")
         match = re.match(pattern, name)
@@ -52,12 +52,12 @@ def _renamed(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
     return None
 
 
-def model_of(state: object, source: Path) -> ModelConfig:
-    """The model that a released state dict is of: D from its classifier, scales from its patch branches."""
+def infer_model(state: object, source: Path) -> ModelConfig:
+    """Infer the model of a released state dict: D from its classifier, scales from its patch branches."""
     names = state if isinstance(state, Mapping) else {}
     width = next((value.shape[1] for name, value in names.items() if to_ours(name) == "classifier.fc1.weight"), None)
     if width is None:
-        raise UserError(f"{source} is no state dict of SSRL's or RTFM's release: it has no classifier (classfier.fc1)")
+        raise UserError(f"{source} is not a state dict of the SSRL or RTFM release: no classifier (classfier.fc1)")
     branches = [int(match[1]) for name in names if (match := re.search(r"patch_to_clip\.(\d+)\.", name))]
     return released_model(width, tuple(range(1, max(branches, default=-1) + 3)))
 
@@ -65,49 +65,49 @@ def model_of(state: object, source: Path) -> ModelConfig:
 def load_released(network: SSRL, state: Mapping[str, Tensor]) -> None:
     """Load a released state dict into a network of the same shape.
 
-    Raises a UserError that lists every unknown, missing or misshapen name; none is skipped.
+    Raises a UserError that lists all unknown, missing and mismatched names.
     """
     expected = network.state_dict()
     renamed = {released: to_ours(released) for released in state}
     unknown = sorted(released for released, ours in renamed.items() if ours not in expected)
     missing = sorted(set(expected) - set(filter(None, renamed.values())))
-    found = {ours: state[released] for released, ours in renamed.items() if ours in expected}
+    loaded = {ours: state[released] for released, ours in renamed.items() if ours in expected}
     misshapen = sorted(
         f"{ours}: {tuple(value.shape)} instead of {tuple(expected[ours].shape)}"
-        for ours, value in found.items()
+        for ours, value in loaded.items()
         if ours is not None and value.shape != expected[ours].shape
     )
-    problems = {"unknown": unknown, "missing": missing, "of another shape": misshapen}
+    problems = {"unknown": unknown, "missing": missing, "shape mismatch": misshapen}
     if any(problems.values()):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
-        raise UserError(f"this is no released checkpoint of {len(network.config.scales)} scales ({listed})")
-    network.load_state_dict({ours: value for ours, value in found.items() if ours is not None})
+        raise UserError(f"not a released checkpoint of {len(network.config.scales)} scales ({listed})")
+    network.load_state_dict({ours: value for ours, value in loaded.items() if ours is not None})
 
 
-def released_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights of a checkpoint under the released names.
+def to_released_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Convert a checkpoint to a released state dict.
 
-    Raises a UserError that names what the released form cannot express, since its reader takes that for granted.
+    Raises a UserError that lists the settings that differ from the release, since its code assumes them.
     """
     model = checkpoint.model
     count = min(len(model.scales), len(PAPER_GRIDS))
-    wanted = _settings(released_model(model.feature_dim, tuple(range(1, count + 1))))
-    found = _settings(model)
+    required = _list_settings(released_model(model.feature_dim, tuple(range(1, count + 1))))
+    actual = _list_settings(model)
     different = [
-        f"{name}: {found[name]}, not {wanted[name]}" for name in wanted if name in found and found[name] != wanted[name]
+        f"{name}: {actual[name]}, not {value}" for name, value in required.items() if actual.get(name, value) != value
     ]
     if different:
         raise UserError(
-            f"the released form cannot express this network (there, not in the release): {'; '.join(different)}. "
-            f"Export one trained with --recipe released and no ablation, on the scales 1, 1,2, 1,2,3 or 1,2,3,4"
+            f"this network differs from the release (its own, not the release's): {'; '.join(different)}. "
+            f"Export one trained with --recipe released, no ablation and the scales 1, 1,2, 1,2,3 or 1,2,3,4"
         )
     renamed = {ours: to_released(ours) for ours in checkpoint.weights}
     assert all(renamed.values()), f"no released name for {[ours for ours, name in renamed.items() if not name]}"
     return {name: checkpoint.weights[ours] for ours, name in renamed.items() if name}
 
 
-def _settings(model: ModelConfig) -> dict[str, object]:
-    """What decides a network's scores beside its weights, one value a name. Dropout does not: it is for training."""
+def _list_settings(model: ModelConfig) -> dict[str, object]:
+    """List what determines a network's scores besides its weights, by name; not dropout, which is for training only."""
     settings: dict[str, object] = {
         "scales": ",".join(map(str, sorted(model.scales))),
         "standardize": model.standardize,

@@ -6,7 +6,7 @@ from ssrl.config import StoreConfig
 from ssrl.extract.encoders import ENCODERS
 from ssrl.extract.flops import encoder_complexity
 from ssrl.model.config import ModelConfig
-from ssrl.model.flops import network_complexity
+from ssrl.model.flops import measure_network
 
 Cells = tuple[str, str, str, str]  # what, and its COUNTS
 COUNTS = ("parameters", "multiply-adds", "FLOPs")
@@ -17,38 +17,38 @@ TABLE_6 = (  # method, encoder, parameters, FLOPs; as printed
     ("SSRL", "I3D", "191M", "214.6G"),
     ("SSRL, PSR shared", "I3D", "136M", "214.6G"),
 )
-WHAT_IS_COUNTED = (
-    "Counted are the multiply-adds of convolutions, linear layers and matrix products; FLOPs are twice that. "
-    "Table 6 does not say which of the two it means, of how long a video, nor whether the encoder is included."
+COUNT_NOTE = (
+    "Multiply-adds are those of convolutions, linear layers and matrix products; FLOPs are twice that. The paper's "
+    "Table 6 does not say which of the two it counts, for what video length, and whether the encoder is included."
 )
 
 
 def count_network(name: str, model: ModelConfig, num_crops: int = 1) -> Cells:
-    """A network on one video of 32 segments."""
-    found = network_complexity(model, NUM_SEGMENTS, num_crops)
-    return name, f"{found.parameters:,}", quantity(found.macs), quantity(found.flops)
+    """Measure a network on one video of 32 segments."""
+    size = measure_network(model, NUM_SEGMENTS, num_crops)
+    return name, f"{size.parameters:,}", format_count(size.macs), format_count(size.flops)
 
 
 def count_encoder(scales: tuple[int, ...], store: StoreConfig | None) -> tuple[Cells, ...]:
-    """The encoder of a store on 32 snippets, and on one."""
+    """Measure the encoder of a store on 32 snippets and on one."""
     if store is None or store.encoder not in ENCODERS:
         name = "encoder" if store is None else f"encoder {store.encoder}"
-        return ((name, "not known", "not known", "not known"),)
-    found = encoder_complexity(store.encoder, store.geometry, scales)
+        return ((name, "unknown", "unknown", "unknown"),)
+    size = encoder_complexity(store.encoder, store.geometry, scales)
     name = f"encoder {store.encoder}"
-    macs, flops = (quantity(NUM_SEGMENTS * count) for count in (found.macs, found.flops))
+    macs, flops = (format_count(NUM_SEGMENTS * count) for count in (size.macs, size.flops))
     return (
-        (f"{name}, {NUM_SEGMENTS} snippets", f"{found.parameters:,}", macs, flops),
-        (f"{name}, one snippet", "", quantity(found.macs), quantity(found.flops)),
+        (f"{name}, {NUM_SEGMENTS} snippets", f"{size.parameters:,}", macs, flops),
+        (f"{name}, one snippet", "", format_count(size.macs), format_count(size.flops)),
     )
 
 
-def printed_costs(source: str) -> tuple[Cells, ...]:
-    """The paper's own figures; `source` goes before each name."""
+def format_paper_costs(source: str) -> tuple[Cells, ...]:
+    """The paper's printed numbers, with `source` before each name."""
     return tuple((f"{source}: {method} ({encoder})", params, "", flops) for method, encoder, params, flops in TABLE_6)
 
 
-def quantity(count: int) -> str:
+def format_count(count: int) -> str:
     """57_673_113_600 → "57.7G"."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
         if count >= size:

@@ -1,4 +1,4 @@
-"""What stands on the page of tables: the facts of the store and of the runs, the rows' AUCs, Table 6."""
+"""The content of the page of tables: facts about the store and the runs, AUCs by row, Table 6."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from ssrl.config import StoreConfig
-from ssrl.datasets.video import frame_labels
-from ssrl.hardware import choose_device, cores, processor
-from ssrl.model.recipes import ablated, find_recipe
-from ssrl.paper_tables.cost import NUM_SEGMENTS, WHAT_IS_COUNTED, Cells, count_encoder, count_network, printed_costs
+from ssrl.datasets.video import to_frame_labels
+from ssrl.hardware import choose_device, count_cores, describe_processor
+from ssrl.model.recipes import ablate, find_recipe
+from ssrl.paper_tables.cost import COUNT_NOTE, NUM_SEGMENTS, Cells, count_encoder, count_network, format_paper_costs
 from ssrl.paper_tables.markdown import Page
 from ssrl.paper_tables.request import TablesRequest
-from ssrl.paper_tables.rows import ALL, WHOLE, Setting, auc_tables, left_out, settings_of
+from ssrl.paper_tables.rows import ALL, WHOLE, Setting, list_omitted, list_settings, make_tables
 from ssrl.paper_tables.runs import Runs
 from ssrl.store.layout import StoredVideo
 
@@ -22,16 +22,16 @@ METRIC = (
     "no step was selected on test labels"
 )
 SMALL_REMARK = (
-    "The recipe small and the encoder micro3d were settled on the synthetic set and on UCSD Ped2 with the test AUC in "
-    "view: figures on these two sets are optimiztic."
+    "The recipe small and the encoder micro3d were tuned on the test AUC of the synthetic dataset and of UCSD Ped2: "
+    "results on these two are optimistic."
 )
 
 
 def make_page(runs: Runs) -> Page:
-    """All runs must be finished."""
+    """Make the page. All runs must be finished."""
     request, config = runs.request, runs.store.config
     assert request.scales is not None
-    tables = auc_tables(request.scales)
+    tables = make_tables(request.scales)
     return Page(
         title=f"The paper's tables on {request.features.name}",
         command=str(request),
@@ -39,17 +39,17 @@ def make_page(runs: Runs) -> Page:
         remarks=make_remarks(request.recipe, request.scales),
         tables=tables,
         seeds=request.seeds,
-        aucs=runs.aucs(settings_of(tables)),
+        aucs=runs.collect_aucs(list_settings(tables)),
         paper=None if request.paper == "none" else request.paper,
         complexity=make_table_6(request.recipe, request.scales, config),
-        complexity_note=f"Of one video of {NUM_SEGMENTS} segments. {WHAT_IS_COUNTED}",
+        complexity_note=f"For one video of {NUM_SEGMENTS} segments. {COUNT_NOTE}",
     )
 
 
 def list_facts(runs: Runs) -> dict[str, str]:
     store, config = runs.store, runs.store.config
-    training = runs.trainer(runs.jobs[0]).config
-    mean = f", weights averaged from {training.average_from:.0%} of a stage on" if training.average_from < 1 else ""
+    training = runs.open_trainer(runs.jobs[0]).config
+    avg = f", weights averaged from {training.average_from:.0%} of a stage on" if training.average_from < 1 else ""
     sampling = f", training videos sampled as {config.train_sampling}" if config.train_sampling != "dense" else ""
     reuse = ", features of unchanged patches reused" if config.reuse_static else ""
     snippet = f"{config.geometry.height}x{config.geometry.width}x{config.geometry.frames_per_snippet}"
@@ -60,17 +60,17 @@ def list_facts(runs: Runs) -> dict[str, str]:
         f"D = {config.feature_dim}",
         "snippets": f"{snippet}{sampling}{reuse}",
         "scales": ", ".join(f"{scale}: {window}" for scale, window in list_windows(config).items()),
-        "training videos": count_videos(store.records("train")),
-        "test videos": count_videos(store.records("test"), with_frames=True),
-        "recipe": f"{training.recipe}, {training.steps} steps a stage, learning rate {training.learning_rate:g}{mean}",
+        "training videos": describe_videos(store.records("train")),
+        "test videos": describe_videos(store.records("test"), with_frames=True),
+        "recipe": f"{training.recipe}, {training.steps} steps per stage, learning rate {training.learning_rate:g}{avg}",
         "seeds": ", ".join(map(str, runs.request.seeds)),
         "metric": METRIC,
     }
 
 
 def describe_machine(request: TablesRequest) -> str:
-    """The machine that writes the page, with its GPU where that was asked for or found."""
-    text, device = f"{processor()}, {cores()} cores", choose_device(request.device)
+    """The processor of the machine that writes the page, and the GPU if used."""
+    text, device = f"{describe_processor()}, {count_cores()} cores", choose_device(request.device)
     return f"{text}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else text
 
 
@@ -80,31 +80,31 @@ def list_windows(config: StoreConfig) -> dict[int, str]:
     return {grid.scale: f"{grid.window_height}x{grid.window_width} ({grid.num_patches})" for grid in grids}
 
 
-def count_videos(records: Sequence[StoredVideo], with_frames: bool = False) -> str:
+def describe_videos(records: Sequence[StoredVideo], with_frames: bool = False) -> str:
     frames = sum(record.num_frames for record in records)
     abnormal = sum(record.video.label == 1 for record in records)
     text = f"{len(records)} ({abnormal} abnormal), {frames:,} frames"
     if not with_frames:
         return text
-    labels = (frame_labels(record.video.anomalies or (), record.num_frames) for record in records)
+    labels = (to_frame_labels(record.video.anomalies or (), record.num_frames) for record in records)
     return f"{text} ({sum(int(frames.sum()) for frames in labels):,} anomalous)"
 
 
 def make_remarks(recipe: str, scales: tuple[int, ...]) -> list[str]:
-    """What a reader must know: how the recipe came about, and where not all of the paper's scales are there."""
-    found = [SMALL_REMARK] if recipe == "small" else []
-    missing = left_out(scales)
+    """Notes on the recipe's tuning, and on missing scales."""
+    remarks = [SMALL_REMARK] if recipe == "small" else []
+    missing = list_omitted(scales)
     if missing:
         named = "; ".join(", ".join(map(str, subset)) for subset in missing)
-        found.append(
-            f"All scales are {', '.join(map(str, scales))} here; the paper's are {', '.join(map(str, ALL))}. "
-            f"Left out of Table 3, because they need other scales: {named}."
+        remarks.append(
+            f"All scales are {', '.join(map(str, scales))} here, {', '.join(map(str, ALL))} in the paper. "
+            f"Omitted from Table 3 for lack of scales: {named}."
         )
-    return found
+    return remarks
 
 
 def make_table_6(recipe: str, scales: tuple[int, ...], config: StoreConfig) -> tuple[Cells, ...]:
-    """Our networks, their encoder, and the paper's figures as printed."""
+    """Our networks, their encoder, and the paper's printed numbers."""
     networks = (
         ("baseline: scale 1 alone", WHOLE),
         ("SSRL", Setting("plain", scales)),
@@ -113,5 +113,5 @@ def make_table_6(recipe: str, scales: tuple[int, ...], config: StoreConfig) -> t
     ours = []
     for name, setting in networks:
         model = find_recipe(recipe).model(config.feature_dim, setting.scales, config.grids)
-        ours.append(count_network(name, ablated(model, **setting.ablation), config.num_crops))
-    return (*ours, *count_encoder(scales, config), *printed_costs("paper"))
+        ours.append(count_network(name, ablate(model, **setting.ablation), config.num_crops))
+    return (*ours, *count_encoder(scales, config), *format_paper_costs("paper"))

@@ -1,4 +1,4 @@
-"""What is asked of the tables."""
+"""Requests for the paper's tables."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ Paper = Literal["shanghaitech", "ucf-crime", "none"]
 
 @dataclass(frozen=True)
 class TablesRequest:
-    """Which rows, trained how often, on which store; and the page."""
+    """Which rows to train, how often, on which store, and where to write the page."""
 
     features: Path  # the store
     out: Path  # the folder of the runs
     recipe: str = TrainRequest.recipe
     seeds: tuple[int, ...] = (0, 1, 2)
-    scales: tuple[int, ...] | None = None  # the rows', 1 and others; None: the store's
+    scales: tuple[int, ...] | None = None  # of the rows: 1 and others; None: the store's
     steps: int | None = None  # batches per stage; None: the recipe's
     device: Device = "auto"
-    paper: Paper = "none"  # whose figures of the paper stand beside ours
+    paper: Paper = "none"  # dataset of the paper's results to show beside ours
     page: Path | None = None  # None: tables.md in `out`
-    jobs: int = 1  # processes that share the runs
+    jobs: int = 1  # processes that divide the runs
 
     def __str__(self) -> str:
-        """As a command. Who shares the runs does not change the page."""
-        given = {
+        """The equivalent command, without --jobs, which does not change the page."""
+        options = {
             "--features": self.features,
             "--out": self.out,
             "--page": self.page,
             "--recipe": self.recipe,
-            "--seeds": _listed(self.seeds),
-            "--scales": None if self.scales is None else _listed(self.scales),
+            "--seeds": _join(self.seeds),
+            "--scales": None if self.scales is None else _join(self.scales),
             "--steps": self.steps,
             "--device": None if self.device == "auto" else self.device,
             "--paper": None if self.paper == "none" else self.paper,
         }
-        arguments = [part for name, value in given.items() if value is not None for part in (name, str(value))]
+        arguments = [part for name, value in options.items() if value is not None for part in (name, str(value))]
         return f"{COMMAND} {shlex.join(arguments)}"
 
     @property
@@ -53,7 +53,7 @@ class TablesRequest:
 
 @dataclass(frozen=True)
 class Job:
-    """One run at one seed."""
+    """One run with one seed."""
 
     run: Setting
     seed: int
@@ -65,8 +65,8 @@ class Job:
     def name(self) -> str:
         return f"{self.run.folder_name}-seed{self.seed}"
 
-    def training(self, request: TablesRequest) -> TrainRequest:
-        """Each run is an ordinary one, of which all stages count at their last step."""
+    def to_train_request(self, request: TablesRequest) -> TrainRequest:
+        """The request of an ordinary run; all its stages count, at their last step."""
         return TrainRequest(
             request.features,
             request.out / "runs" / self.name,
@@ -79,5 +79,5 @@ class Job:
         )
 
 
-def _listed(numbers: tuple[int, ...]) -> str:
+def _join(numbers: tuple[int, ...]) -> str:
     return ",".join(map(str, numbers))

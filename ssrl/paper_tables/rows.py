@@ -1,6 +1,6 @@
-"""The rows of the paper's Tables 1, 3, 4 and 5, what each is trained with, and the few runs that give them all.
+"""The rows of the paper's Tables 1, 3, 4 and 5, their settings, and the few runs that cover them all.
 
-A run is trained step by step, so that every stage of it is a row:
+A run is trained step by step, so each of its stages is a row:
 
     run 1,2,3,4    rows  1 · 1,2 · 1,2,3 · 1,2,3,4        run 1,2,4    row  1,2,4
     run 1,3,4      rows  1,3 · 1,3,4                      run 1,4      row  1,4
@@ -26,7 +26,7 @@ VARIANTS: Mapping[Variant, Mapping[str, bool]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A network, and the scales it is trained with, in order of introduction."""
+    """A network variant and its scales, in order of introduction."""
 
     variant: Variant
     scales: tuple[int, ...]
@@ -41,11 +41,11 @@ class Setting:
 
     @property
     def ablation(self) -> Mapping[str, Any]:
-        """What `ssrl.model.recipes.ablated` is told."""
+        """Arguments of `ssrl.model.recipes.ablate`."""
         return VARIANTS[self.variant]
 
-    def gives(self, row: Setting) -> bool:
-        """Whether a stage of this one's training is the row's."""
+    def covers(self, row: Setting) -> bool:
+        """Whether `row` is a stage of this run."""
         return self.variant == row.variant and self.scales[: len(row.scales)] == row.scales
 
 
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of two rows, in words and settings."""
+    """A difference between two rows."""
 
     title: str
     of: Setting
@@ -99,18 +99,18 @@ PAPER_AUC: Mapping[str, Mapping[Setting, float]] = {
 
 
 def check_scales(scales: Sequence[int]) -> tuple[int, ...]:
-    """The scales in rising order. Raises a UserError where the tables cannot be made of them."""
-    wanted = tuple(sorted(scales))
-    if not set(wanted) <= set(ALL) or wanted[:1] != (1,) or len(wanted) < 2:
+    """Sort the scales. Raises a UserError if they do not suffice for the tables."""
+    ordered = tuple(sorted(scales))
+    if not set(ordered) <= set(ALL) or ordered[:1] != (1,) or len(ordered) < 2:
         raise UserError(
-            f"the tables' rows are made of scale 1 and some of {','.join(map(str, ALL[1:]))}, "
-            f"not of {','.join(map(str, scales))}; name them with --scales, as in --scales 1,2"
+            f"the tables need scale 1 and some of {','.join(map(str, ALL[1:]))}, "
+            f"not {','.join(map(str, scales))}; select them with --scales, e.g. --scales 1,2"
         )
-    return wanted
+    return ordered
 
 
-def auc_tables(scales: tuple[int, ...]) -> tuple[AucTable, ...]:
-    """Tables 1, 3, 4 and 5 as far as `scales` go; the whole network is the one with all of them."""
+def make_tables(scales: tuple[int, ...]) -> tuple[AucTable, ...]:
+    """Make Tables 1, 3, 4 and 5 for `scales`; the full network has all of them."""
     full, shared, no_psr, no_dilated, no_non_local = (Setting(variant, scales) for variant in VARIANTS)
     subsets = tuple(
         Row(", ".join(map(str, subset)), Setting("plain", subset)) for subset in SUBSETS if set(subset) <= set(scales)
@@ -139,20 +139,20 @@ def auc_tables(scales: tuple[int, ...]) -> tuple[AucTable, ...]:
     )
 
 
-def left_out(scales: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The subsets of Table 3 that need scales which are not there."""
+def list_omitted(scales: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """List the subsets of Table 3 that need other scales."""
     return tuple(subset for subset in SUBSETS if not set(subset) <= set(scales))
 
 
-def settings_of(tables: Iterable[AucTable]) -> tuple[Setting, ...]:
-    """What the rows are trained with, each once."""
+def list_settings(tables: Iterable[AucTable]) -> tuple[Setting, ...]:
+    """List the settings of all rows without duplicates."""
     return tuple(dict.fromkeys(row.setting for table in tables for row in table.rows))
 
 
-def runs_for(rows: Iterable[Setting]) -> tuple[Setting, ...]:
-    """The runs that give all rows: from the longest to the shortest, a row that no run gives yet becomes one."""
+def plan_runs(rows: Iterable[Setting]) -> tuple[Setting, ...]:
+    """Plan the runs that cover all rows: from the longest to the shortest, each uncovered row becomes a run."""
     runs: list[Setting] = []
-    for row in sorted(rows, key=lambda row: -len(row.scales)):  # stable: of equal length, in the order of the tables
-        if not any(run.gives(row) for run in runs):
+    for row in sorted(rows, key=lambda row: -len(row.scales)):  # stable: ties in the order of the tables
+        if not any(run.covers(row) for run in runs):
             runs.append(row)
     return tuple(runs)

@@ -1,9 +1,9 @@
-"""What requests may ask for by name."""
+"""The named choices of requests."""
 
 from typing import Literal
 
 Runtime = Literal["auto", "openvino", "torch-compile", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Decoder = Literal["auto", "pyav", "decord"]  # of video files; folders of frames need none
-Protocol = Literal["true", "released"]  # true frame counts, or padded ones as in common ground-truth files
-Where = Literal["contribution", "attention"]  # heatmaps of what raised the score, or of where PSR looks (Fig. 6)
+Decoder = Literal["auto", "pyav", "decord"]  # of video files, not of folders of frames
+Protocol = Literal["true", "released"]  # true frame counts, or padded as in common ground-truth files
+Where = Literal["contribution", "attention"]  # heatmaps: contribution to the score, or PSR's attention (Fig. 6)

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from ssrl.evaluate.protocol import VideoScores
     from ssrl.store.reader import Store
 
-PICTURED_VIDEOS = 12  # in a report: the most suspicious ones
+MAX_HEATMAP_VIDEOS = 12  # in a report: those with the highest scores
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """Which checkpoint is measured on what, and which files that gives."""
+    """What to evaluate, and which files to write."""
 
     checkpoint: str | PathLike[str]
-    features: Path | None = None  # the store; None: the checkpoint's own
-    json: Path | None = None  # a file for all metrics
-    report: Path | None = None  # a folder for the report
+    features: Path | None = None  # the store; None: the checkpoint's
+    json: Path | None = None  # file for all metrics
+    report: Path | None = None  # folder for the report
     protocol: Protocol = "true"
     where: Where = "contribution"  # what the report's heatmaps show
     device: Device = "auto"
@@ -36,7 +36,7 @@ class EvaluateRequest:
 
 @dataclass(frozen=True)
 class Selected:
-    """How a checkpoint was chosen, and the frame AUC of the last step beside it."""
+    """How a checkpoint was selected, and the frame AUC of the last step for comparison."""
 
     by: str
     step: int | None
@@ -49,7 +49,7 @@ class Selected:
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """What was measured. `report` is the report's page."""
+    """Metrics, scores and their source; `report` is the page."""
 
     evaluation: Evaluation
     videos: tuple[VideoScores, ...]
@@ -67,7 +67,7 @@ class EvaluateResult:
         return Selected(last.selection, last.selected_step, last.last_step, last.last_test_auc)
 
     def metrics(self) -> dict[str, Any]:
-        """What the JSON file holds: the metrics, and what they were measured on."""
+        """The content of the JSON file: the metrics and their source."""
         from ssrl.plain import to_plain
 
         return {
@@ -80,7 +80,7 @@ class EvaluateResult:
 
 
 class EvaluationWatcher:
-    """What is told while videos are scored. Does nothing: override what is of interest."""
+    """Callbacks of an evaluation, no-ops to be overridden."""
 
     def scoring_begins(self, num_videos: int) -> None: ...
 
@@ -88,9 +88,9 @@ class EvaluationWatcher:
 
 
 def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None = None) -> EvaluateResult:
-    """Score the test videos of a store, measure, and write the files that were asked for.
+    """Score the test videos of a store, compute the metrics and write the requested files.
 
-    Raises a UserError where the store does not fit the checkpoint, or has no test videos.
+    Raises a UserError if the store does not match the checkpoint or has no test videos.
     """
     from ssrl.checkpoints import load_checkpoint
     from ssrl.evaluate.metrics import evaluate
@@ -103,15 +103,15 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     watcher = watcher or EvaluationWatcher()
     checkpoint = load_checkpoint(request.checkpoint)
     store = open_store(checkpoint, request.features)
-    network = checkpoint.network(choose_device(request.device))
+    network = checkpoint.build_network(choose_device(request.device))
     watcher.scoring_begins(len(store.records("test")))
     videos = []
     for video in score_split(network, store):
         videos.append(video)
         watcher.video_scored(video)
     evaluation = evaluate(videos, request.protocol)
-    path = Path(request.checkpoint)
-    result = EvaluateResult(evaluation, tuple(videos), checkpoint, path, store, _page(request.report))
+    path, page = Path(request.checkpoint), request.report / "index.html" if request.report else None
+    result = EvaluateResult(evaluation, tuple(videos), checkpoint, path, store, page)
     if request.json is not None:
         write_json(request.json, result.metrics())
     if request.report is not None:
@@ -120,36 +120,32 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
 
 
 def open_store(checkpoint: Checkpoint, path: Path | None = None) -> Store:
-    """The store at `path`, or the checkpoint's own; refused where its features are of another configuration."""
-    from ssrl.plain import differences
+    """Open the store at `path`, or the checkpoint's. Raises a UserError if it does not match the checkpoint."""
+    from ssrl.plain import list_differences
     from ssrl.store.reader import Store
 
     trained_on = checkpoint.features
     if path is None:
         if trained_on is None:
-            raise UserError("the checkpoint does not say where its features are; name them with --features")
+            raise UserError("the checkpoint does not record its features; give them with --features")
         path = Path(trained_on.path)
         if not (path / "store.json").is_file():
-            raise UserError(f"the checkpoint's features were at {path}, and are not there; name them with --features")
+            raise UserError(f"the checkpoint's features are no longer at {path}; give their folder with --features")
     store = Store(path)
     if trained_on is not None and store.config.fingerprint != trained_on.config.fingerprint:
-        found = differences(store.config.with_scales(trained_on.config.scales), trained_on.config)
-        different = [text for text in found if not text.startswith("dataset:")]
+        changes = list_differences(store.config.with_scales(trained_on.config.scales), trained_on.config)
+        different = [text for text in changes if not text.startswith("dataset:")]
         if different:
             raise UserError(
-                f"{path} holds features of another configuration than the checkpoint was trained on "
-                f"(there, not trained on): {'; '.join(different)}"
+                f"{path} does not match the features that the checkpoint was trained on "
+                f"(this store, not the training store): {'; '.join(different)}"
             )
     store.check_scales(checkpoint.model.scales)
     return store
 
 
-def _page(folder: Path | None) -> Path | None:
-    return None if folder is None else folder / "index.html"
-
-
 def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where) -> None:
-    """The report, with heatmaps of the most suspicious snippets, if the videos are still at their place."""
+    """Write the report, with heatmaps of the most suspicious snippets if the videos are still in place."""
     from ssrl.evaluate.report.write import write_report
     from ssrl.workflows.overlays import write_overlays
 
@@ -163,7 +159,7 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         "AUC of the last step": "not defined" if auc is None else f"{auc:.2%}",
         "protocol": result.evaluation.protocol,
     }
-    suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:PICTURED_VIDEOS]
+    suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:MAX_HEATMAP_VIDEOS]
     overlays = write_overlays(folder, network, store, suspicious, where)
     title = f"Anomaly scores on {store.config.dataset}"
     write_report(

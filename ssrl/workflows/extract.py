@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExtractRequest:
-    """Which videos become which store, and how."""
+    """Which videos to extract to which store, and how."""
 
-    dataset: str  # a name of `ssrl.datasets`
-    root: Path | None = None  # where the dataset is; None: data/DATASET
+    dataset: str  # a name in `ssrl.datasets`
+    root: Path | None = None  # the dataset's folder; None: data/DATASET
     out: Path | None = None  # the store's folder; None: features/DATASET
-    manifest: Path | None = None  # of the dataset "manifest": its table of videos
-    frame_labels: Path | None = None  # likewise: its table of anomalous frames
+    manifest: Path | None = None  # table of videos, for the dataset "manifest"
+    frame_labels: Path | None = None  # table of anomalous frames, likewise
     encoder: str = "micro3d"
-    weights: str | None = None  # a name or a file; None: the encoder's own
+    weights: str | None = None  # a name or a file; None: the encoder's default
     runtime: Runtime = "auto"
     device: Device = "auto"
     precision: Precision = "auto"
     decoder: Decoder = "auto"
-    decoders: int | None = None  # processes that decode; None: 1, or 4 for a GPU
-    memory: int | None = None  # bytes, of all processes together; None: as needed
+    decoders: int | None = None  # decoding processes; None: 1, or 4 for a GPU
+    memory: int | None = None  # bytes, over all processes; None: unlimited
     scales: tuple[int, ...] = (1, 2, 3, 4)
     size: tuple[int, int] = PAPER_SIZE  # height and width in pixels
     dtype: Dtype = "float16"  # of the features on disk
@@ -43,11 +43,11 @@ class ExtractRequest:
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What a run came to, and where."""
+    """The outcome of an extraction run."""
 
     store: Path
     summary: Summary
-    missing: tuple[str, ...]  # what the dataset should hold but the disk does not
+    missing: tuple[str, ...]  # expected by the dataset but not on disk
 
     @property
     def complete(self) -> bool:
@@ -55,10 +55,10 @@ class ExtractResult:
 
 
 def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None = None) -> ExtractResult:
-    """Encode the videos of a dataset. Those that the store has already are skipped; one that fails is named in the
-    result. Under torchrun, all ranks share the videos.
+    """Encode the videos of a dataset. Videos already in the store are skipped; failures are listed in the result. Under
+    torchrun, the ranks divide the videos.
 
-    Raises a UserError where nothing can be done: an unknown name, no video, a store of another configuration.
+    Raises a UserError if nothing can be done: an unknown name, no videos, or a store of another configuration.
     """
     from ssrl.datasets import load_dataset
     from ssrl.extract.encoders import load_encoder
@@ -70,7 +70,7 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
 
     watcher = watcher or ExtractionWatcher()
     root = request.root or Path("data") / request.dataset
-    found = load_dataset(request.dataset, root, manifest=request.manifest, frame_labels=request.frame_labels)
+    dataset = load_dataset(request.dataset, root, manifest=request.manifest, frame_labels=request.frame_labels)
     rank = Rank.of_environment()
     encoder = load_encoder(request.encoder, request.weights)
     local_rank = rank.local_rank if rank else 0
@@ -88,7 +88,7 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     runtimes = settings.runtimes(config.geometry)
     runtime = runtimes(writer.config.scales)
     decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, config.geometry)
-    videos = request.shard.of(found.videos) if request.shard.count > 1 else list(found.videos)
-    watcher.run_begins(found, str(settings), len(videos))
+    videos = request.shard.of(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
+    watcher.run_begins(dataset, str(settings), len(videos))
     shared = hand_out(videos, rank.counter()) if rank else videos
-    return ExtractResult(writer.root, extract_videos(shared, writer, runtimes, watcher, decoding), found.missing)
+    return ExtractResult(writer.root, extract_videos(shared, writer, runtimes, watcher, decoding), dataset.missing)

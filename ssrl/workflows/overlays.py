@@ -1,4 +1,4 @@
-"""Heatmaps over frames: what raised the score of a video's most suspicious snippets."""
+"""Heatmaps over the frames of a video's most suspicious snippets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ssrl.store.reader import Store
 from ssrl.workflows.choices import Where
 
 logger = logging.getLogger(__name__)
-PICTURES_PER_VIDEO = 3
+HEATMAPS_PER_VIDEO = 3
 JPEG_QUALITY = 88
 HEATMAP_FOLDER = "heatmaps"
 MASKS = {"contribution": contribution_masks, "attention": attention_masks}
@@ -30,25 +30,25 @@ MASKS = {"contribution": contribution_masks, "attention": attention_masks}
 def write_overlays(
     folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores], where: Where = "contribution"
 ) -> dict[str, list[Path]]:
-    """Pictures by video id, written below `folder`/heatmaps. A video that is no longer there gets none, and a warning.
+    """Write heatmaps to `folder`/heatmaps; returns their paths by video id. Missing videos are skipped with a warning.
 
-    `where` is "contribution" (what raised the score) or "attention" (where PSR looks, as in Fig. 6).
+    `where` is "contribution" (to the score) or "attention" (of PSR, as in Fig. 6).
     """
     imported = {video.id for video in videos if video.record.imported}
     if imported:
-        logger.info(f"no heatmaps for {len(imported)} videos: their features were imported, without the videos")
-    pictures = {}
+        logger.info(f"no heatmaps for {len(imported)} videos: their features were imported without the videos")
+    heatmaps = {}
     for video in (video for video in videos if video.id not in imported):
         try:
-            pictures[video.id] = _draw_video(folder / HEATMAP_FOLDER, network, store, video, where)
+            heatmaps[video.id] = _draw_video(folder / HEATMAP_FOLDER, network, store, video, where)
         except UserError as error:
-            logger.warning(f"no heatmap of {video.id}: {error}")
-    return pictures
+            logger.warning(f"no heatmaps for {video.id}: {error}")
+    return heatmaps
 
 
 def _draw_video(folder: Path, network: SSRL, store: Store, video: VideoScores, where: Where) -> list[Path]:
     geometry = store.config.geometry
-    snippets = top_snippets(video.scores, PICTURES_PER_VIDEO)
+    snippets = top_snippets(video.scores, HEATMAPS_PER_VIDEO)
     features = store.all_features(video.id, network.config.scales)
     grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
     bounds = video.frame_bounds
@@ -62,21 +62,21 @@ def _draw_video(folder: Path, network: SSRL, store: Store, video: VideoScores, w
         mask = combine_masks(masks, geometry.height, geometry.width)
         frame = resize(frames[frame_index], geometry.height, geometry.width)
         score = float(video.scores[snippet])
-        picture = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
+        image = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
         path = folder / f"{video.id}-{frame_index:06d}.jpg"
         with replacing(path) as temporary:
-            Image.fromarray(picture).save(temporary, format="JPEG", quality=JPEG_QUALITY)
+            Image.fromarray(image).save(temporary, format="JPEG", quality=JPEG_QUALITY)
         written.append(path)
     return written
 
 
-def _read_frames(source: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
-    """The frames of these indices, by reading in order up to the last one."""
-    found = {}
+def _read_frames(source: Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
+    """Read the frames at `indices`, in order up to the last one."""
+    frames = {}
     with open_reader(source) as reader:
         for index, frame in enumerate(reader.frames()):
-            if index in wanted:
-                found[index] = frame
-            if index >= max(wanted):
+            if index in indices:
+                frames[index] = frame
+            if index >= max(indices):
                 break
-    return found
+    return frames

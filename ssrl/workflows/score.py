@@ -1,4 +1,4 @@
-"""Videos without labels + checkpoint → scores, heatmaps, a page."""
+"""Unlabeled videos + checkpoint → scores, heatmaps, a page."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """Which videos (files, or folders of frames) are scored with which checkpoint, and where the results go."""
+    """Which videos (files or folders of frames) to score with which checkpoint, and where to write the results."""
 
     videos: Sequence[str | PathLike[str]]
     checkpoint: str | PathLike[str] | Checkpoint
     out: str | PathLike[str]
-    weights: str | None = None  # the encoder's, where they are a file; None: those of the checkpoint
+    weights: str | None = None  # file of the encoder's weights; None: as in the checkpoint
     where: Where = "contribution"  # what the heatmaps show
     device: Device = "auto"
     pictures: bool = True  # heatmaps over frames
@@ -37,17 +37,17 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """The scores of each video that could be read, in the order of the request; `page` shows them all."""
+    """The scores of all readable videos, in the order of the request, and the page that shows them."""
 
     videos: tuple[VideoScores, ...]
     failed: Mapping[str, str]  # id → reason
-    page: Path | None  # None where no video could be read
+    page: Path | None  # None if no video was readable
 
 
 def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None) -> ScoreResult:
-    """Extract the features of new videos as those that the checkpoint was trained on, and score every snippet.
+    """Extract features of new videos like those that the checkpoint was trained on, and score every snippet.
 
-    What is extracted already below `out` is kept. Raises a UserError where the checkpoint's encoder is not at hand.
+    Features already in `out` are reused. Raises a UserError if the checkpoint's encoder is not available.
     """
     from ssrl.checkpoints import Checkpoint, load_checkpoint
     from ssrl.datasets.video import Dataset
@@ -58,51 +58,52 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.store.reader import Store
     from ssrl.store.writer import StoreWriter
 
-    given, out = request.checkpoint, Path(request.out)
-    checkpoint, name = (given, "the checkpoint") if isinstance(given, Checkpoint) else (load_checkpoint(given), given)
-    encoder = load_same_encoder(checkpoint, str(name), request.weights)
+    checkpoint, name, out = request.checkpoint, "the checkpoint", Path(request.out)
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint, name = load_checkpoint(checkpoint), str(checkpoint)
+    encoder = load_same_encoder(checkpoint, name, request.weights)
     assert checkpoint.features is not None
     config = checkpoint.features.config.with_scales(checkpoint.model.scales)
     settings = choose_runtime(encoder, device=request.device, precision=config.precision)
-    videos = tuple(_unlabeled(Path(path)) for path in request.videos)
+    videos = tuple(_make_video(Path(path)) for path in request.videos)
     dataset = Dataset("new videos", videos)
     watcher = watcher or ExtractionWatcher()
     watcher.run_begins(dataset, str(settings), len(videos))
     writer = StoreWriter(out / "features", config)
     summary = extract_videos(dataset.videos, writer, settings.runtimes(config.geometry), watcher)
-    network, store = checkpoint.network(choose_device(request.device)), Store(writer.root)
+    network, store = checkpoint.build_network(choose_device(request.device)), Store(writer.root)
     scored = tuple(
         score_video(network, store, store.record(video.id)) for video in videos if video.id not in summary.failed
     )
-    facts = {"checkpoint": str(name), "encoder": f"{config.encoder}, weights {config.weights}"}
+    facts = {"checkpoint": name, "encoder": f"{config.encoder}, weights {config.weights}"}
     page = _write_page(out, network, store, scored, facts, request) if scored else None
     return ScoreResult(scored, summary.failed, page)
 
 
 def load_same_encoder(checkpoint: Checkpoint, name: str, weights: str | None = None) -> Encoder:
-    """The encoder that made the features `checkpoint` was trained on. Raises a UserError where it is not at hand."""
+    """Load the encoder of the features that `checkpoint` was trained on. Raises a UserError if it is not available."""
     from ssrl.extract.encoders import ENCODERS, load_encoder
 
     if checkpoint.features is None:
-        raise UserError(f"{name} does not know what features it was trained on, so it cannot score videos")
+        raise UserError(f"{name} does not record the features it was trained on, so it cannot score videos")
     config = checkpoint.features.config
     if config.encoder not in ENCODERS:
         raise UserError(
-            f"{name} was trained on imported features ({config.encoder}), whose encoder is not here, so it cannot "
-            f"score videos; train on features of ssrl-extract"
+            f"{name} was trained on imported features ({config.encoder}), whose encoder is not available, so it "
+            f"cannot score videos; train on features from ssrl-extract"
         )
     encoder = load_encoder(config.encoder, weights or config.weights)
     if encoder.weights.sha256 != config.weights_sha256:
         raise UserError(
             f"{name} was trained on features of {config.encoder} with the weights {config.weights} "
-            f"(SHA-256 {config.weights_sha256[:12]}…), and these are others ({encoder.weights.sha256[:12]}…); "
-            f"name the right file with --weights"
+            f"(SHA-256 {config.weights_sha256[:12]}…), not with these ({encoder.weights.sha256[:12]}…); "
+            f"give the right file with --weights"
         )
     return encoder
 
 
-def _unlabeled(path: Path) -> Video:
-    """A video without a label, named by its file or folder."""
+def _make_video(path: Path) -> Video:
+    """Make an unlabeled video, named after its file or folder."""
     from ssrl.datasets.video import Video
 
     return Video(path.resolve().name if path.is_dir() else path.stem, path.resolve(), None, "test")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ssrl.config import Selection, Stages, TrainConfig
 from ssrl.hardware import Device
-from ssrl.model.recipes import ablated, find_recipe
+from ssrl.model.recipes import ablate, find_recipe
 
 if TYPE_CHECKING:
     from ssrl.store.reader import Store
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What is trained on what. `steps` and `learning_rate` are the recipe's where they are None."""
+    """What to train on what. `steps` and `learning_rate` default to the recipe's."""
 
     features: Path | None = None  # the store; None: the one below features/
     out: Path | None = None  # the run's folder; None: runs/STORE-seedN
@@ -27,28 +27,28 @@ class TrainRequest:
     steps: int | None = None  # batches per stage
     learning_rate: float | None = None
     seed: int = TrainConfig.seed  # of initialization, batches and dropout
-    select: Selection = TrainConfig.select  # what is best: the last step, or the best by val or test AUC
-    share_psr: bool = False  # the ablations: see `ssrl.model.recipes.ablated`
+    select: Selection = TrainConfig.select  # step: the last, or the one with the best val or test AUC
+    share_psr: bool = False  # ablations: see `ssrl.model.recipes.ablate`
     no_psr: bool = False
     no_dilated: bool = False
     no_non_local: bool = False
     device: Device = "auto"
-    resume: bool = False  # go on where the run in `out` stopped
+    resume: bool = False  # the run in `out`
 
     def __post_init__(self) -> None:
-        self.config()  # whose checks are ours
+        self.config()  # runs its checks
 
     def config(self) -> TrainConfig:
         options = {"steps": self.steps, "learning_rate": self.learning_rate}
-        given = {name: value for name, value in options.items() if value is not None}
+        changes = {name: value for name, value in options.items() if value is not None}
         training = find_recipe(self.recipe).training
-        return training(scales=self.scales, stages=self.stages, seed=self.seed, select=self.select, **given)
+        return training(scales=self.scales, stages=self.stages, seed=self.seed, select=self.select, **changes)
 
 
 def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -> Run:
-    """Train stage by stage, and measure each on the test videos where they have frame labels.
+    """Train stage by stage, testing each stage if the test videos have frame labels.
 
-    Raises a UserError where the store lacks a scale or a kind of video, and for a folder that holds another run.
+    Raises a UserError if the store lacks a scale, or normal or abnormal videos, or if the folder holds another run.
     """
     from ssrl.store.reader import Store, find_store
     from ssrl.train.stages import TrainingWatcher
@@ -58,13 +58,13 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
 
 
 def open_trainer(request: TrainRequest, store: Store) -> Trainer:
-    """Everything that a run needs."""
+    """Set up the trainer of a run."""
     from ssrl.evaluate.scoring import frame_auc
     from ssrl.hardware import choose_device
     from ssrl.train.stages import Trainer
 
     folder = request.out or Path("runs") / f"{store.root.name}-seed{request.seed}"
-    model = ablated(
+    model = ablate(
         find_recipe(request.recipe).model(store.config.feature_dim, request.scales, store.config.grids),
         share_psr=request.share_psr,
         no_psr=request.no_psr,

@@ -12,7 +12,7 @@ from ssrl.checkpoints import load_checkpoint
 from ssrl.commands import evaluate, train
 from ssrl.errors import UserError
 from ssrl.model.network import SSRL
-from ssrl.model.recipes import RECIPES, ablated, paper_model
+from ssrl.model.recipes import RECIPES, ablate, paper_model
 from ssrl.store.reader import Store
 from tests.stores import D, write_store
 
@@ -47,7 +47,7 @@ def logits(network: SSRL, scales: dict[int, torch.Tensor]) -> torch.Tensor:
 
 
 def ablated_network(full: SSRL, weights: dict[str, torch.Tensor], **options: bool) -> SSRL:
-    network = SSRL(ablated(full.config, **options)).eval()
+    network = SSRL(ablate(full.config, **options)).eval()
     network.load_state_dict(weights)
     return network
 
@@ -103,10 +103,10 @@ def test_only_psr_changes(recipe: str, option: str) -> None:
     model = RECIPES[recipe].model(D, SCALES)
     before, after = (
         {name: value.shape for name, value in SSRL(config).state_dict().items() if not name.startswith("psr.")}
-        for config in (model, ablated(model, **{option: True}))
+        for config in (model, ablate(model, **{option: True}))
     )
-    assert before == after and ablated(model, **{option: True}).vtr == model.vtr
-    assert ablated(model) == model
+    assert before == after and ablate(model, **{option: True}).vtr == model.vtr
+    assert ablate(model) == model
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_only_psr_changes(recipe: str, option: str) -> None:
 )
 def test_ablations_that_contradict_each_other_are_both_named(options: dict[str, bool], named: str) -> None:
     with pytest.raises(UserError, match=named):
-        ablated(paper_model(D, SCALES), **options)
+        ablate(paper_model(D, SCALES), **options)
 
 
 def train_and_evaluate(store: Store, folder: Path, *options: str) -> Result:
@@ -137,7 +137,7 @@ def test_the_option_reaches_the_checkpoint(store: Store, tmp_path: Path, option:
     assert outcome.exit_code == 0, outcome.output
     model = load_checkpoint(tmp_path / "run" / "best.pt").model
     grids = {grid.scale: (grid.rows, grid.cols) for grid in store.config.geometry.grids}
-    assert model == ablated(paper_model(D, SCALES, grids), **{option: True})
+    assert model == ablate(paper_model(D, SCALES, grids), **{option: True})
 
 
 @pytest.mark.parametrize("scales", ["2", "3", "1,4", "4,1"])
@@ -149,4 +149,4 @@ def test_any_choice_of_scales_trains_and_evaluates(store: Store, tmp_path: Path,
 
 def test_there_is_no_psr_to_change_without_patches() -> None:
     with pytest.raises(UserError, match="scale 1 has one patch"):
-        ablated(paper_model(16, (1,)), share_psr=True)
+        ablate(paper_model(16, (1,)), share_psr=True)

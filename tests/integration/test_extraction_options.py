@@ -57,7 +57,7 @@ def test_scales_are_added_without_redoing_the_others(root: Path, tmp_path: Path)
         assert grown.record(name) == whole.record(name)
         for scale in (1, 2, 3, 4):
             np.testing.assert_allclose(grown.features(name, scale), whole.features(name, scale), rtol=1e-5, atol=1e-6)
-    assert "2 kept" in extract(tmp_path, tmp_path / "grown", "--scales", "1").stdout
+    assert "2 skipped" in extract(tmp_path, tmp_path / "grown", "--scales", "1").stdout
 
 
 def test_a_scale_that_a_run_has_not_come_to_is_named(root: Path, tmp_path: Path) -> None:

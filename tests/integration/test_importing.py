@@ -17,7 +17,7 @@ from ssrl.config import StoreConfig
 from ssrl.evaluate.protocol import frame_arrays
 from ssrl.evaluate.report.svg import merge_steps
 from ssrl.evaluate.report.write import format_csv
-from ssrl.geometry import row_bounds
+from ssrl.geometry import compute_row_bounds
 from ssrl.store.importing import ImportConfig
 from ssrl.store.layout import video_path
 from ssrl.store.reader import Store
@@ -138,7 +138,7 @@ def test_a_store_holds_the_released_numbers_exactly(tmp_path: Path, three_videos
     root, annotations = three_videos
     outcome = import_features("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
     assert outcome.exit_code == 0, outcome.output
-    assert "3 videos imported (12 rows), 0 kept, 0 failed, 0 missing" in outcome.stdout
+    assert "3 videos imported (12 rows), 0 skipped, 0 failed, 0 missing" in outcome.stdout
     store = Store(tmp_path / "store")
     assert store.config == StoreConfig(
         dataset="shanghaitech",
@@ -241,7 +241,7 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert (tmp_path / "report" / "index.html").is_file() and not (tmp_path / "report" / "where").exists()
 
 
-def test_the_lists_of_ucf_crime_are_carried(tmp_path: Path) -> None:
+def test_the_lists_of_ucf_crime_are_bundled(tmp_path: Path) -> None:
     save_ucf_crime(tmp_path / "ucf", tmp_path / "lists")
     outcome = import_features("released", "ucf-crime", tmp_path / "ucf", tmp_path / "store")
     assert outcome.exit_code == 1 and "4 videos imported" in outcome.stdout and "1896 missing" in outcome.stdout
@@ -301,9 +301,9 @@ def test_files_of_ones_own(tmp_path: Path, crops: int | None) -> None:
 
 
 def test_segments_lie_evenly_over_the_frames_by_hand() -> None:
-    assert row_bounds("segments", 3, 40, 16).tolist() == [0, 13, 26, 40]
-    assert row_bounds("segments", 4, 2, 16).tolist() == [0, 0, 1, 1, 2]  # more segments than frames
-    assert row_bounds("snippets", 3, 40, 16).tolist() == [0, 16, 32, 40]
+    assert compute_row_bounds("segments", 3, 40, 16).tolist() == [0, 13, 26, 40]
+    assert compute_row_bounds("segments", 4, 2, 16).tolist() == [0, 0, 1, 1, 2]  # more segments than frames
+    assert compute_row_bounds("snippets", 3, 40, 16).tolist() == [0, 16, 32, 40]
 
 
 @pytest.mark.parametrize("protocol", ["true", "released"])
@@ -339,7 +339,7 @@ def test_segments_of_a_guessed_length_have_no_place_for_frame_labels(tmp_path: P
     (tmp_path / "frames.csv").write_text("video,first_frame,last_frame\nyard,3,9\n")
     options = ("--manifest", tmp_path / "videos.csv", "--frame-labels", tmp_path / "frames.csv", "--rows", "segments")
     outcome = import_features("npy", "manifest", tmp_path, tmp_path / "store", *options)
-    assert outcome.exit_code == 0 and "go without their frame labels: 1, e.g. yard" in outcome.stderr
+    assert outcome.exit_code == 0 and "frame labels cannot be used: 1, e.g. yard" in outcome.stderr
     assert Store(tmp_path / "store").record("yard").video.anomalies is None
 
 
@@ -403,7 +403,7 @@ def test_a_damaged_file_is_named_and_the_rest_imported(
     damage(shanghaitech_file(root, "01_0015", scale))
     outcome = import_features("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
     assert outcome.exit_code == 1, outcome.output
-    assert "2 videos imported (8 rows), 0 kept, 1 failed, 0 missing" in outcome.stdout
+    assert "2 videos imported (8 rows), 0 skipped, 1 failed, 0 missing" in outcome.stdout
     assert "failed: 01_0015: " in outcome.stdout and reason in outcome.stdout
     assert Store(tmp_path / "store").ids() == ["01_001", "01_0014"]
 
@@ -412,7 +412,7 @@ def test_the_first_file_may_be_damaged(tmp_path: Path, three_videos: tuple[Path,
     root, annotations = three_videos
     truncated(shanghaitech_file(root, "01_001", 1))
     outcome = import_features("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
-    assert outcome.exit_code == 1 and "2 videos imported (7 rows), 0 kept, 1 failed" in outcome.stdout
+    assert outcome.exit_code == 1 and "2 videos imported (7 rows), 0 skipped, 1 failed" in outcome.stdout
 
 
 def test_missing_files_are_named_and_a_second_run_completes(tmp_path: Path, three_videos: tuple[Path, Path]) -> None:
@@ -421,12 +421,12 @@ def test_missing_files_are_named_and_a_second_run_completes(tmp_path: Path, thre
     absent.rename(tmp_path / "elsewhere.npy")
     arguments = ("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
     outcome = import_features(*arguments)
-    assert outcome.exit_code == 1 and "2 videos imported (8 rows), 0 kept, 0 failed, 1 missing" in outcome.stdout
+    assert outcome.exit_code == 1 and "2 videos imported (8 rows), 0 skipped, 0 failed, 1 missing" in outcome.stdout
     assert f"missing: 01_0015: SH_PATCH35_i3d/01_0015_patch35_i3d.npy is not below {root}" in outcome.stdout
     (tmp_path / "elsewhere.npy").rename(absent)
     written = video_path(tmp_path / "store", "01_001").stat().st_mtime_ns
     outcome = import_features(*arguments)
-    assert outcome.exit_code == 0 and "1 videos imported (4 rows), 2 kept" in outcome.stdout
+    assert outcome.exit_code == 0 and "1 videos imported (4 rows), 2 skipped" in outcome.stdout
     assert video_path(tmp_path / "store", "01_001").stat().st_mtime_ns == written
     outcome = import_features(*arguments, "--dtype", "float16")
     assert outcome.exit_code == 1 and "dtype: float16, not float32" in outcome.stderr
@@ -453,7 +453,7 @@ def test_two_files_of_one_name_are_told_apart_by_the_folder_or_named(
         (("npy", "manifest"), "give it with --manifest"),
         (("released", "shanghaitech", "--annotations", "."), "holds no frame labels of shanghaitech"),
         (("released", "shanghaitech"), "no features of shanghaitech below"),
-        (("released", "shanghaitech", "--manifest", "videos.csv"), "go with --dataset manifest alone"),
+        (("released", "shanghaitech", "--manifest", "videos.csv"), "are only for --dataset manifest"),
         (("npy", "manifest", "--manifest", "videos.csv", "--annotations", "."), "--frame-labels"),
     ],
 )

@@ -97,7 +97,7 @@ from importlib.metadata import version
 import ssrl.store.layout, ssrl.datasets.ucsd_ped2, ssrl.extract.encoders.micro3d
 print(version("ssrl"))
 print(ssrl.store.layout.__file__)
-print(ssrl.datasets.ucsd_ped2.CARRIED)
+print(ssrl.datasets.ucsd_ped2.BUNDLED)
 print(ssrl.extract.encoders.micro3d.EMBEDDED_WEIGHTS)
 """
     version, *files = run(python, "-c", code, cwd=tmp_path).splitlines()

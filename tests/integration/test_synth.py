@@ -18,13 +18,13 @@ from PIL import Image
 from ssrl.commands.synth import main
 from ssrl.datasets import shanghaitech
 from ssrl.datasets.synthetic.camera import SUPERSAMPLING, Ball, Camera, Canvas, Face
-from ssrl.datasets.synthetic.codec import from_jpeg, through_camera, to_jpeg, write_avi
+from ssrl.datasets.synthetic.codec import compress_like_camera, from_jpeg, to_jpeg, write_avi
 from ssrl.datasets.synthetic.config import DEFAULT_WORKERS, SynthConfig
 from ssrl.datasets.synthetic.dataset import make_video, synthesize
 from ssrl.datasets.synthetic.events import EVENTS, Event, populate
 from ssrl.datasets.synthetic.plan import LONGEST, SHORTEST, VideoPlan, plan_videos
 from ssrl.datasets.synthetic.scene import PLACES, build_scene
-from ssrl.datasets.synthetic.video import film, frame_labels_of
+from ssrl.datasets.synthetic.video import compute_frame_labels, film
 from ssrl.errors import UserError
 from ssrl.files import TEMPORARY_MARK
 
@@ -156,7 +156,7 @@ def test_complete_videos_are_left_alone(small_set: Path, tmp_path: Path) -> None
 
 def test_a_set_of_another_configuration_is_refused(small_set: Path) -> None:
     config = SynthConfig(5, SMALL.height, SMALL.width, SMALL.num_train, 4)
-    with pytest.raises(UserError, match=r"num_test is 2 there and 4 here, seed is 3 there and 5 here"):
+    with pytest.raises(UserError, match=r"num_test is 2, not 4; seed is 3, not 5"):
         synthesize(small_set, config)
 
 
@@ -212,7 +212,7 @@ def test_events_begin_and_end_inside_the_video(index: int, num_frames: int) -> N
     rng = np.random.default_rng([index, num_frames])
     actors = populate(event, True, scene, num_frames, event.num_people, rng)
     pixels = np.stack([shot.abnormal_pixels for shot in film(scene, actors, num_frames)])
-    labels = frame_labels_of(pixels.sum(axis=(1, 2)), height * width)
+    labels = compute_frame_labels(pixels.sum(axis=(1, 2)), height * width)
     seen = np.flatnonzero(labels)
     assert seen[0] >= 8 and seen[-1] < num_frames - 8 and 12 <= len(seen) <= 0.65 * num_frames
     share = np.median([np.ptp(np.flatnonzero(frame.any(axis=0))) + 1 for frame in pixels[seen]]) / width
@@ -226,7 +226,7 @@ def test_events_begin_and_end_inside_the_video(index: int, num_frames: int) -> N
 def test_the_counterpart_has_as_many_figures_and_no_event(event: Event) -> None:
     scene = build_scene(1, 0, 96, 172)
     casts = [populate(event, abnormal, scene, 120, 7, np.random.default_rng(0)) for abnormal in (False, True)]
-    people = [[actor for actor in cast if type(actor).__name__ != "Thing"] for cast in casts]
+    people = [[actor for actor in cast if type(actor).__name__ != "LooseObject"] for cast in casts]
     assert len(people[0]) == len(people[1]) == 7
     assert not any(actor.abnormal.any() for actor in casts[0])
     assert any(actor.abnormal.any() for actor in casts[1])
@@ -246,7 +246,7 @@ def test_storing_as_avi_or_as_jpeg_does_not_show(tmp_path: Path) -> None:
     noisy = [
         np.clip(still + 3 * rng.standard_normal((height, width, 1)), 0, 255).astype(np.uint8) for _ in range(num_frames)
     ]
-    camera = list(through_camera(noisy, height, width, quantiser=3))
+    camera = list(compress_like_camera(noisy, height, width, quantizer=3))
     assert len(camera) == num_frames
     as_jpeg = np.stack([from_jpeg(to_jpeg(frame, 85)) for frame in camera]).astype(float)
     write_avi(tmp_path / "a.avi", (from_jpeg(to_jpeg(frame, 80)) for frame in camera), height, width)
@@ -286,8 +286,8 @@ def test_the_mask_of_a_ball_and_what_hides_it() -> None:
 
 def test_frame_labels_need_a_fifth_of_the_usual_area() -> None:
     visible = np.array([0, 5, 100, 100, 100, 30, 10, 0])
-    assert frame_labels_of(visible, 10_000).tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
-    assert frame_labels_of(np.zeros(3), 10_000).tolist() == [0, 0, 0]
+    assert compute_frame_labels(visible, 10_000).tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
+    assert compute_frame_labels(np.zeros(3), 10_000).tolist() == [0, 0, 0]
 
 
 # The command
@@ -301,7 +301,7 @@ def test_the_command_prints_path_and_counts_and_ends_with_0(tmp_path: Path) -> N
     assert "4 videos (1 normal train, 1 abnormal train, 1 normal test, 1 abnormal test)" in result.stdout
     refused = CliRunner().invoke(main, [*arguments, "--seed", "9"])
     assert refused.exit_code == 1
-    assert "seed is 0 there and 9 here" in refused.stderr and refused.stdout == ""
+    assert "seed is 0, not 9" in refused.stderr and refused.stdout == ""
 
 
 @pytest.mark.parametrize("arguments", [[], ["--out", "x", "--size", "240"], ["--out", "x", "--train", "1"]])

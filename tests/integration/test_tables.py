@@ -15,13 +15,22 @@ from ssrl.config import StoreConfig
 from ssrl.errors import UserError
 from ssrl.extract.flops import encoder_complexity
 from ssrl.geometry import Geometry
-from ssrl.model.flops import Complexity, network_complexity
-from ssrl.model.recipes import ablated, paper_model
-from ssrl.paper_tables.cost import quantity
-from ssrl.paper_tables.markdown import Page, signed
+from ssrl.model.flops import Complexity, measure_network
+from ssrl.model.recipes import ablate, paper_model
+from ssrl.paper_tables.cost import format_count
+from ssrl.paper_tables.markdown import Page, with_sign
 from ssrl.paper_tables.page import make_table_6
 from ssrl.paper_tables.request import COMMAND, TablesRequest
-from ssrl.paper_tables.rows import PAPER_AUC, WHOLE, Setting, auc_tables, check_scales, left_out, runs_for, settings_of
+from ssrl.paper_tables.rows import (
+    PAPER_AUC,
+    WHOLE,
+    Setting,
+    check_scales,
+    list_omitted,
+    list_settings,
+    make_tables,
+    plan_runs,
+)
 from ssrl.paper_tables.runs import open_runs
 from ssrl.store.layout import VideoRecord
 from ssrl.store.reader import Store
@@ -75,8 +84,8 @@ def rows_of(page: str, number: int) -> dict[str, list[str]]:
 
 
 def test_eight_runs_give_all_rows() -> None:
-    rows = settings_of(auc_tables(FULL))
-    runs = runs_for(rows)
+    rows = list_settings(make_tables(FULL))
+    runs = plan_runs(rows)
     plain = {run.scales for run in runs if run.variant == "plain"}
     assert plain == {(1, 2, 3, 4), (1, 3, 4), (1, 2, 4), (1, 4)}
     assert {run.variant for run in runs if run.scales == FULL} == {
@@ -87,31 +96,31 @@ def test_eight_runs_give_all_rows() -> None:
         "no-non-local",
     }
     assert len(runs) == 8
-    assert all(any(run.gives(row) for run in runs) for row in rows)
+    assert all(any(run.covers(row) for run in runs) for row in rows)
 
 
 def test_no_run_is_without_a_row_of_its_own() -> None:
-    runs = runs_for(settings_of(auc_tables(FULL)))
-    assert not any(run.gives(other) for run in runs for other in runs if run != other)
+    runs = plan_runs(list_settings(make_tables(FULL)))
+    assert not any(run.covers(other) for run in runs for other in runs if run != other)
 
 
 def test_table_3_has_every_subset_with_scale_1() -> None:
-    table = next(table for table in auc_tables(FULL) if table.number == 3)
+    table = next(table for table in make_tables(FULL) if table.number == 3)
     subsets = {(1, *rest) for size in range(4) for rest in combinations((2, 3, 4), size)}
     assert {row.setting.scales for row in table.rows} == subsets and len(table.rows) == 8
 
 
 def test_every_row_at_all_scales_has_the_papers_figures() -> None:
     for figures in PAPER_AUC.values():
-        assert set(figures) == set(settings_of(auc_tables(FULL)))
+        assert set(figures) == set(list_settings(make_tables(FULL)))
     assert PAPER_AUC["ucf-crime"][Setting("plain", (1, 2, 4))] == 86.97
     assert PAPER_AUC["shanghaitech"][Setting("plain", (1, 2, 4))] == 97.71
 
 
 def test_rows_that_need_other_scales_are_left_out() -> None:
-    assert left_out(FULL) == ()
-    assert left_out((1, 2, 3)) == ((1, 4), (1, 3, 4), (1, 2, 4), FULL)
-    runs = runs_for(settings_of(auc_tables((1, 2, 3))))
+    assert list_omitted(FULL) == ()
+    assert list_omitted((1, 2, 3)) == ((1, 4), (1, 3, 4), (1, 2, 4), FULL)
+    runs = plan_runs(list_settings(make_tables((1, 2, 3))))
     assert {run.scales for run in runs} == {(1, 2, 3), (1, 3)} and len(runs) == 6
 
 
@@ -123,10 +132,10 @@ def test_scales_that_make_no_tables_are_refused(scales: tuple[int, ...]) -> None
 
 
 def test_means_and_deviations_by_hand() -> None:
-    aucs = {setting: [0.80, 0.84, 0.91] for setting in settings_of(auc_tables(FULL))}
+    aucs = {setting: [0.80, 0.84, 0.91] for setting in list_settings(make_tables(FULL))}
     aucs[WHOLE] = [0.78, 0.85, 0.80]
     page = str(
-        Page("title", "command", {"seeds": "0, 1, 7"}, [], auc_tables(FULL), (0, 1, 7), aucs, "shanghaitech", [], "")
+        Page("title", "command", {"seeds": "0, 1, 7"}, [], make_tables(FULL), (0, 1, 7), aucs, "shanghaitech", [], "")
     )
     rows = rows_of(page, 3)
     # 80, 84, 91: mean 85, squares 25 + 1 + 36 = 62, over two: 31, whose root is 5.568
@@ -135,24 +144,24 @@ def test_means_and_deviations_by_hand() -> None:
     # 2, -1, 11: mean 4, squares 4 + 25 + 49 = 78, over two: 39, whose root is 6.245
     difference = "mean +4.00 points, standard deviation 6.24 (seed 0 +2.00, seed 1 -1.00, seed 7 +11.00)."
     assert f"All scales minus the whole frame alone, seed by seed: {difference}" in page
-    assert signed(-0.001) == "+0.00"
+    assert with_sign(-0.001) == "+0.00"
 
 
 def test_every_row_is_filled(whole: Path) -> None:
     page = (whole / "tables.md").read_text()
-    for table in auc_tables(FULL):
+    for table in make_tables(FULL):
         rows = rows_of(page, table.number)
         for title in (row.title for row in table.rows):
             mean, deviation, seed, paper = rows[title]
             assert mean == seed and 0 <= float(mean) <= 100 and deviation == "–" and float(paper) > 80
-    assert rows_of(page, 3)["scales"][-1] == "paper, UCF-Crime" and "Left out" not in page
+    assert rows_of(page, 3)["scales"][-1] == "paper, UCF-Crime" and "Omitted" not in page
     assert "| test videos | 8 (4 abnormal), 1,112 frames (192 anomalous) |" in page
 
 
 def test_the_first_stage_of_plain_runs_is_the_same(store: Store, whole: Path) -> None:
     """The rows of a prefix may be taken from any run that has it."""
     runs = open_runs(TablesRequest(store.root, whole, seeds=(0,), scales=FULL, steps=STEPS, device="cpu"))
-    finished = [runs.trainer(job).finished() for job in runs.jobs]
+    finished = [runs.open_trainer(job).finished() for job in runs.jobs]
     assert len({run.stages[0].last_test_auc for run in finished if run}) == 1 and None not in finished
 
 
@@ -179,11 +188,11 @@ def test_a_run_that_another_is_at_is_left_to_it(store: Store, tmp_path: Path) ->
     (tmp_path / "runs").mkdir()
     with FileLock(tmp_path / "runs" / "no-psr-12-seed0.lock"):
         outcome = make(store, tmp_path, "--scales", "1,2")
-    assert outcome.exit_code == 0 and "1 of 5 runs are in the hands of other processes" in outcome.stderr
+    assert outcome.exit_code == 0 and "1 of 5 runs are being trained by other processes" in outcome.stderr
     assert not (tmp_path / "tables.md").exists() and "no-psr-12-seed0" not in trained_steps(tmp_path)
     assert make(store, tmp_path, "--scales", "1,2").exit_code == 0
     page = (tmp_path / "tables.md").read_text()
-    assert "need other scales: 1, 3; 1, 4; 1, 2, 3; 1, 3, 4; 1, 2, 4; 1, 2, 3, 4." in page and "paper, UCF" not in page
+    assert "for lack of scales: 1, 3; 1, 4; 1, 2, 3; 1, 3, 4; 1, 2, 4; 1, 2, 3, 4." in page and "paper, UCF" not in page
     assert list(rows_of(page, 3)) == ["scales", "1", "1, 2"]
 
 
@@ -191,23 +200,23 @@ def test_table_6_is_what_is_counted(whole: Path) -> None:
     rows = rows_of((whole / "tables.md").read_text(), 6)
     grids = {grid.scale: (grid.rows, grid.cols) for grid in CONFIG.geometry.grids}
     full = paper_model(D, FULL, grids)
-    assert rows["baseline: scale 1 alone"] == cells(network_complexity(full.with_scales((1,))))
-    assert rows["SSRL"] == cells(network_complexity(full))
-    assert rows["SSRL, PSR shared"] == cells(network_complexity(ablated(full, share_psr=True)))
-    assert rows["encoder test"] == ["not known"] * 3
+    assert rows["baseline: scale 1 alone"] == cells(measure_network(full.with_scales((1,))))
+    assert rows["SSRL"] == cells(measure_network(full))
+    assert rows["SSRL, PSR shared"] == cells(measure_network(ablate(full, share_psr=True)))
+    assert rows["encoder test"] == ["unknown"] * 3
     assert rows["paper: SSRL, PSR shared (I3D)"] == ["136M", "", "214.6G"]
 
 
 def test_table_6_counts_crops_and_the_encoder() -> None:
     config = StoreConfig("any", "micro3d", "embedded", "0" * 64, 256, num_crops=10)
     rows = {name: list(counts) for name, *counts in make_table_6("paper", FULL, config)}
-    assert rows["SSRL"] == cells(network_complexity(paper_model(256, FULL), 32, 10))
+    assert rows["SSRL"] == cells(measure_network(paper_model(256, FULL), 32, 10))
     found = encoder_complexity("micro3d", Geometry(), FULL)
     assert rows["encoder micro3d, 32 snippets"] == cells(Complexity(found.parameters, 32 * found.macs))
 
 
 def cells(found: Complexity) -> list[str]:
-    return [f"{found.parameters:,}", quantity(found.macs), quantity(found.flops)]
+    return [f"{found.parameters:,}", format_count(found.macs), format_count(found.flops)]
 
 
 def test_a_store_without_frame_labels_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ssrl.checkpoints import load_checkpoint
 from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
 from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_split, snippet_scores
-from ssrl.model.network import SSRL, Output, keep_scales
+from ssrl.model.network import SSRL, Output, draw_kept_scales
 from ssrl.model.recipes import RECIPES, find_recipe
 from ssrl.store.reader import Store
 from ssrl.store.segments import pool_segments, segment_bounds, segment_view
@@ -51,7 +51,7 @@ def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
     run = trainer(store, tmp_path, steps=60).run(TrainingWatcher())
     assert [result.scales for result in run.stages] == [(1,), (1, 2)]
     assert run.stages[-1].last_test_auc > 0.9
-    network = load_checkpoint(run.best).network()
+    network = load_checkpoint(run.best).build_network()
     for video in score_split(network, store):
         if video.label:
             inside = video.scores[3:6].mean()
@@ -163,7 +163,7 @@ def output(scores: list[list[float]], magnitudes: list[list[float]]) -> Output:
 
 def test_scale_dropout_keeps_one_scale_and_rests_in_evaluation() -> None:
     torch.manual_seed(0)
-    kept = keep_scales(4000, 3, 0.5)
+    kept = draw_kept_scales(4000, 3, 0.5)
     assert kept.any(dim=1).all()
     assert kept.float().mean().item() == pytest.approx(0.5 + 0.125 / 3, abs=0.02)  # none of three: one chance in eight
     network = SSRL(RECIPES["small"].model(D, (1, 2)))
@@ -226,7 +226,7 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
 def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
     run = trainer(store, tmp_path, scales=(2,), steps=80).run(TrainingWatcher())
     assert run.stages[-1].last_test_auc > 0.85
-    network = load_checkpoint(run.best).network()
+    network = load_checkpoint(run.best).build_network()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     for record in store.records("test"):
         if record.video.label:

@@ -39,7 +39,7 @@ def test_a_checkpoint_survives_the_disk(saved: Path) -> None:
     assert checkpoint.model == paper_model(16, (1, 2))
     assert checkpoint.features == FeatureSource("x", CONFIG) and checkpoint.training == TrainConfig(seed=1)
     assert checkpoint.stages == (RESULT,)
-    assert checkpoint.network().training is False
+    assert checkpoint.build_network().training is False
 
 
 def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -> None:
@@ -72,11 +72,11 @@ def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": 3}, "ModelConfig is not made of int"),
-        ({"model": {}}, "ModelConfig lacks feature_dim"),
-        ({"surprise": 1}, "Checkpoint does not know surprise"),
+        ({"model": 3}, "ModelConfig must be a mapping, not int"),
+        ({"model": {}}, "ModelConfig is missing feature_dim"),
+        ({"surprise": 1}, "Checkpoint has unknown keys surprise"),
         ({"weights": {"vtr": "none"}}, "expected a Tensor"),
-        ({"training": {"recipe": "x"}}, "TrainConfig lacks scales"),
+        ({"training": {"recipe": "x"}}, "TrainConfig is missing scales"),
     ],
 )
 def test_a_foreign_dictionary_is_refused_by_name(saved: Path, changes: dict, message: str) -> None:
@@ -85,7 +85,7 @@ def test_a_foreign_dictionary_is_refused_by_name(saved: Path, changes: dict, mes
     with pytest.raises(UserError, match=message):
         load_checkpoint(saved)
     torch.save({"format": FORMAT}, saved)
-    with pytest.raises(UserError, match="Checkpoint lacks model, weights"):
+    with pytest.raises(UserError, match="Checkpoint is missing model, weights"):
         load_checkpoint(saved)
 
 
@@ -135,10 +135,10 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
 def test_weights_of_another_model_are_refused(saved: Path) -> None:
     other = paper_model(16, (1, 2, 3))
     save_checkpoint(saved, Checkpoint(other, SSRL(paper_model(16, (1, 2))).state_dict()))
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match="do not match"):
         load_checkpoint(saved)
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="does not exist"):
         load_checkpoint(tmp_path / "none.pt")

@@ -17,10 +17,10 @@ from ssrl.errors import UserError
 from ssrl.extract.encoders import load_encoder
 from ssrl.extract.flops import encoder_complexity
 from ssrl.geometry import Geometry
-from ssrl.model.flops import network_complexity
+from ssrl.model.flops import measure_network
 from ssrl.model.network import SSRL
-from ssrl.model.recipes import ablated, paper_model, released_model
-from ssrl.paper_tables.cost import quantity
+from ssrl.model.recipes import ablate, paper_model, released_model
+from ssrl.paper_tables.cost import format_count
 from tests.stores import other, write_store
 
 RELATION_NETWORK = 23_603_968  # parameters at D = 2048, of the released one
@@ -33,7 +33,7 @@ GIGA = 10**9
 def test_the_released_network_counts_as_the_authors_code(
     scales: tuple[int, ...], parameters: int, giga_macs: float
 ) -> None:
-    found = network_complexity(released_model(2048, scales), num_segments=32, num_crops=10)
+    found = measure_network(released_model(2048, scales), num_segments=32, num_crops=10)
     assert found.parameters == parameters
     assert round(found.macs / GIGA, 1) == giga_macs
     assert found.flops == 2 * found.macs
@@ -42,7 +42,7 @@ def test_the_released_network_counts_as_the_authors_code(
 def test_a_shared_psr_saves_two_of_three_and_no_work() -> None:
     """As in Table 6, whose FLOPs are the same with and without sharing."""
     model = paper_model(2048, (1, 2, 3, 4))
-    full, shared = network_complexity(model), network_complexity(ablated(model, share_psr=True))
+    full, shared = measure_network(model), measure_network(ablate(model, share_psr=True))
     assert full.parameters - shared.parameters == 2 * RELATION_NETWORK
     assert full.macs == shared.macs
 
@@ -59,7 +59,7 @@ def test_the_network_counts_as_fvcore_does() -> None:
     traced.add_module("network", network)
     analysis = FlopCountAnalysis(traced, (torch.zeros(1, 32, 1, 16), torch.zeros(1, 32, 6, 16)))
     by_operator = analysis.unsupported_ops_warnings(False).by_operator()
-    assert network_complexity(network.config).macs == sum(by_operator[name] for name in ("conv", "linear", "matmul"))
+    assert measure_network(network.config).macs == sum(by_operator[name] for name in ("conv", "linear", "matmul"))
 
 
 def test_i3d_counts_as_fvcore_does() -> None:
@@ -105,7 +105,7 @@ def test_an_unknown_encoder_is_refused() -> None:
     [(7, "7"), (1500, "1.5K"), (2 * 10**6, "2.0M"), (57_673_113_600, "57.7G"), (2 * 10**12, "2,000.0G")],
 )
 def test_quantities_in_words(count: int, text: str) -> None:
-    assert quantity(count) == text
+    assert format_count(count) == text
 
 
 def evaluate_complexity(folder: Path, config: StoreConfig | None, *more: str) -> Result:
@@ -119,13 +119,13 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
     config = StoreConfig("gone", "micro3d", "embedded", "0" * 64, 16)
     outcome = evaluate_complexity(tmp_path, config)
     assert outcome.exit_code == 0, outcome.output
-    network, encoder = network_complexity(paper_model(16, (1, 2))), encoder_complexity("micro3d", Geometry(), (1, 2))
+    network, encoder = measure_network(paper_model(16, (1, 2))), encoder_complexity("micro3d", Geometry(), (1, 2))
     for expected in (
         f"{network.parameters:,}",
-        quantity(network.flops),
+        format_count(network.flops),
         f"{encoder.parameters:,}",
-        quantity(encoder.macs),
-        quantity(32 * encoder.flops),
+        format_count(encoder.macs),
+        format_count(32 * encoder.flops),
         "186.9G",
         "386.2G",
         "214.6G",
@@ -136,15 +136,15 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
 def test_crops_of_the_store_are_counted(tmp_path: Path) -> None:
     config = StoreConfig("gone", "released", "none", "0" * 64, 16, num_crops=10)
     outcome = evaluate_complexity(tmp_path, config)
-    assert quantity(network_complexity(paper_model(16, (1, 2)), 32, 10).macs) in outcome.stdout
+    assert format_count(measure_network(paper_model(16, (1, 2)), 32, 10).macs) in outcome.stdout
     assert "10 crops" in outcome.stdout
 
 
 def test_an_encoder_that_we_do_not_have_is_not_known(tmp_path: Path) -> None:
-    assert "not known" in evaluate_complexity(tmp_path, None).stdout
+    assert "unknown" in evaluate_complexity(tmp_path, None).stdout
     store = write_store(tmp_path / "store", 4, other(encoder="somebody's"))
     outcome = evaluate_complexity(tmp_path, None, "--features", str(store.root))
-    assert "somebody's" in outcome.stdout and "not known" in outcome.stdout
+    assert "somebody's" in outcome.stdout and "unknown" in outcome.stdout
 
 
 def test_nothing_is_measured_so_nothing_can_be_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Datasets in small copies of their official layouts, the carried split lists, and bad tables."""
+"""Datasets in small copies of their official layouts, the bundled split lists, and bad tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ssrl.datasets import DATASET_NAMES, describe_missing, load_catalog, load_dataset, shanghaitech, ucsd_ped2
-from ssrl.datasets.manifest import id_of
+from ssrl.datasets.manifest import to_id
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
 
@@ -28,12 +28,12 @@ def touch(path: Path) -> Path:
 
 def test_unknown_names_list_the_known(tmp_path: Path) -> None:
     assert DATASET_NAMES == ("shanghaitech", "ucf-crime", "ucsd-ped2", "manifest")
-    with pytest.raises(UserError, match="'avenue'; known are shanghaitech, ucf-crime, ucsd-ped2, manifest"):
+    with pytest.raises(UserError, match="'avenue'; allowed are shanghaitech, ucf-crime, ucsd-ped2, manifest"):
         load_dataset("avenue", tmp_path)
 
 
 def test_a_root_that_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing there"):
+    with pytest.raises(UserError, match="but is missing"):
         load_dataset("shanghaitech", tmp_path / "absent")
     with pytest.raises(UserError, match="but is a file"):
         load_dataset("shanghaitech", touch(tmp_path / "file"))
@@ -73,12 +73,12 @@ MASKED = {
 }
 
 
-def test_the_carried_split_of_shanghaitech() -> None:
-    split_of = shanghaitech.read_split(shanghaitech.CARRIED)
-    counts = Counter((split, shanghaitech.label_of(video_id)) for video_id, split in split_of.items())
+def test_the_bundled_split_of_shanghaitech() -> None:
+    split_of = shanghaitech.read_split(shanghaitech.BUNDLED)
+    counts = Counter((split, shanghaitech.infer_label(video_id)) for video_id, split in split_of.items())
     assert counts == {("train", 0): 175, ("train", 1): 63, ("test", 0): 155, ("test", 1): 44}
     masked = {f"{scene}_{number}" for scene, numbers in MASKED.items() for number in numbers.split()}
-    assert {video_id for video_id in split_of if shanghaitech.label_of(video_id)} == masked
+    assert {video_id for video_id in split_of if shanghaitech.infer_label(video_id)} == masked
 
 
 def make_shanghaitech(root: Path) -> Path:
@@ -136,7 +136,7 @@ def test_shanghaitech_with_its_own_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
-    [("01_001", "second time"), ("../evil", "not an id"), ("01_14", "not an id"), ("01_0014,1", "not an id")],
+    [("01_001", "duplicate id"), ("../evil", "not a Sh"), ("01_14", "not a Sh"), ("01_0014,1", "not a Sh")],
 )
 def test_bad_split_lists(tmp_path: Path, line: str, complaint: str) -> None:
     root = make_shanghaitech(tmp_path)
@@ -232,14 +232,14 @@ def test_ucf_crime_without_events(tmp_path: Path) -> None:
     assert "2 of 6 videos have no frame labels" in describe_missing(dataset)
 
 
-def test_the_carried_lists_of_ucf_crime() -> None:
+def test_the_bundled_lists_of_ucf_crime() -> None:
     videos = load_catalog("ucf-crime", Path("absent")).videos
     counts = Counter((video.split, video.label) for video in videos)
     assert counts == {("train", 0): 800, ("train", 1): 810, ("test", 0): 150, ("test", 1): 140}
     assert len({video.category for video in videos}) == 13 + 1
 
 
-def test_ucf_crime_without_lists_takes_the_carried_ones(tmp_path: Path) -> None:
+def test_ucf_crime_without_lists_takes_the_bundled_ones(tmp_path: Path) -> None:
     root = make_ucf_crime(tmp_path, tmp_path)
     (root / "Anomaly_Train.txt").unlink()
     with pytest.raises(UserError, match=r"Anomaly_Train\.txt is not below .*, but the other"):
@@ -279,7 +279,7 @@ def test_bad_ucf_crime_lists(tmp_path: Path, name: str, line: str, complaint: st
 # UCSD Ped2
 
 
-def test_the_carried_split_of_ucsd_ped2() -> None:
+def test_the_bundled_split_of_ucsd_ped2() -> None:
     rows = ucsd_ped2.read_split()
     assert Counter((split, label) for _, label, split, _ in rows) == {
         ("train", 0): 4,
@@ -376,17 +376,20 @@ def test_videos_that_are_not_on_disk(tmp_path: Path) -> None:
 
 
 def test_ids() -> None:
-    assert id_of("a/b.c/clip.MP4") == "a/b.c/clip"
-    assert id_of("testing/frames/01") == "testing/frames/01"
-    assert id_of("cam.1/") == "cam.1" and id_of("./x.mkv") == "x"
+    assert to_id("a/b.c/clip.MP4") == "a/b.c/clip"
+    assert to_id("testing/frames/01") == "testing/frames/01"
+    assert to_id("cam.1/") == "cam.1" and to_id("./x.mkv") == "x"
 
 
 @pytest.mark.parametrize(
     ("videos", "complaint"),
     [
-        ("video,label\na/normal.mp4,0\n", "line 1: no column split, found 'video', 'label'; needed are"),
-        ("video;label;split\na/normal.mp4;0;train\n", "line 1: no column video, label, split.*separated by commas"),
-        ("video,label,split,label\na/normal.mp4,0,train,1\n", "line 1: the column label stands twice"),
+        ("video,label\na/normal.mp4,0\n", "line 1: missing columns split, found 'video', 'label'; needed are"),
+        (
+            "video;label;split\na/normal.mp4;0;train\n",
+            "line 1: missing columns video, label, split.*by commas",
+        ),
+        ("video,label,split,label\na/normal.mp4,0,train,1\n", "line 1: duplicate columns label"),
         ("video,label,split\na/normal.mp4,2,train\n", "line 2: label is '2'; allowed are 0"),
         ("video,label,split\na/normal.mp4,normal,train\n", "line 2: label is 'normal'"),
         ("video,label,split\na/normal.mp4,0,val\n", "line 2: split is 'val'; allowed are train and test"),
@@ -414,7 +417,7 @@ def test_bad_manifests(tmp_path: Path, videos: str, complaint: str) -> None:
         ("b/event.avi,0,5", "first_frame is '0'; allowed are whole numbers from 1"),
         ("b/event.avi,-1,-1", "first_frame is '-1'"),
         ("b/event.avi,7,5", "first_frame 7 comes after last_frame 5"),
-        ("b/event.avi,7,101", "last_frame 101 lies beyond the 100 frames"),
+        ("b/event.avi,7,101", "last_frame 101 is beyond the 100 frames"),
         ("b/event.avi,7,x", "last_frame is 'x'"),
         ("b/absent.mp4,1,5", "'b/absent.mp4' is not in the manifest"),
         ("a/walk.mp4,1,5", r"a/walk\.mp4 has the label 0"),

@@ -43,7 +43,7 @@ def test_snippets_hold_each_frame_once(num_frames: int, length: int) -> None:
     spans = [geometry.frame_span(t, num_frames) for t in range(geometry.num_snippets(num_frames))]
     frames = [frame for start, stop in spans for frame in range(start, stop)]
     assert frames == list(range(num_frames))
-    assert all(geometry.snippet_of(frame) == t for t, (start, stop) in enumerate(spans) for frame in range(start, stop))
+    assert all(geometry.to_snippet(frame) == t for t, (start, stop) in enumerate(spans) for frame in range(start, stop))
 
 
 @pytest.mark.parametrize("num_frames", [1, 15, 16, 17, 40])

@@ -146,7 +146,7 @@ def test_a_released_checkpoint_is_imported_whole(stage: int, tmp_path: Path) -> 
     assert outcome.exit_code == 0, outcome.output
     _, _, scales = released_network(stage)
     with torch.inference_mode():
-        scores = load_checkpoint(tmp_path / "best.pt").network()(scales).scores
+        scores = load_checkpoint(tmp_path / "best.pt").build_network()(scales).scores
     assert (scores - arrays["scores"]).abs().max() < SCORE_TOLERANCE
 
 

@@ -16,8 +16,8 @@ from ssrl.errors import UserError
 from ssrl.evaluate.scoring import score_split
 from ssrl.model.config import ModelConfig, RelationConfig
 from ssrl.model.network import SSRL
-from ssrl.model.recipes import ablated, paper_model, released_model
-from ssrl.model.released_weights import load_released, released_state
+from ssrl.model.recipes import ablate, paper_model, released_model
+from ssrl.model.released_weights import load_released, to_released_state
 from tests.stores import D, write_store
 
 PARITY = Path(__file__).parents[1] / "data" / "parity"  # weights of the authors' network, made by their code
@@ -42,7 +42,7 @@ def test_what_is_exported_is_what_the_authors_code_made(stage: int) -> None:
         }
     network = SSRL(released_model(64, tuple(range(1, stage + 1))))
     load_released(network, theirs)
-    exported = released_state(Checkpoint(network.config, network.state_dict()))
+    exported = to_released_state(Checkpoint(network.config, network.state_dict()))
     assert exported.keys() == theirs.keys()
     assert all(torch.equal(exported[name], value) for name, value in theirs.items())
 
@@ -55,7 +55,7 @@ def test_a_trained_checkpoint_scores_the_same_after_there_and_back(tmp_path: Pat
     best, released, again = tmp_path / "run" / "best.pt", tmp_path / "released.pth", tmp_path / "again.pt"
     assert "scales 1,2,3,4" in run("export", best, "--out", released)
     run("checkpoint", released, "--out", again)
-    before, after = (list(score_split(load_checkpoint(path).network(), store)) for path in (best, again))
+    before, after = (list(score_split(load_checkpoint(path).build_network(), store)) for path in (best, again))
     assert len(before) == 8
     assert all(np.array_equal(one.scores, other.scores) for one, other in zip(before, after, strict=True))
     state = torch.load(released, weights_only=True)
@@ -77,10 +77,10 @@ GRIDS = {1: (1, 1), 2: (3, 3)}
     [
         (replace(RELEASED, standardize=True), "standardize: True"),
         (replace(RELEASED, spread_to=32), "spread_to: 32"),
-        (ablated(RELEASED, share_psr=True), "share_psr: True"),
-        (ablated(RELEASED, no_psr=True), "psr: missing"),
-        (ablated(RELEASED, no_dilated=True), r"psr\.dilated: False"),
-        (ablated(RELEASED, no_non_local=True), r"psr\.non_local: False"),
+        (ablate(RELEASED, share_psr=True), "share_psr: True"),
+        (ablate(RELEASED, no_psr=True), "psr: missing"),
+        (ablate(RELEASED, no_dilated=True), r"psr\.dilated: False"),
+        (ablate(RELEASED, no_non_local=True), r"psr\.non_local: False"),
         (replace(RELEASED, psr=RelationConfig()), r"psr\.attention: softmax, not mean"),
         (replace(RELEASED, vtr=RelationConfig()), r"vtr\.attention: softmax, not mean"),
         (released_model(D, (1, 3)), "scales: 1,3, not 1,2"),
@@ -91,11 +91,11 @@ GRIDS = {1: (1, 1), 2: (3, 3)}
 )
 def test_what_the_released_form_cannot_express_is_named(model: ModelConfig, named: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=named):
-        released_state(checkpoint_of(model))
+        to_released_state(checkpoint_of(model))
 
 
 def test_dropout_is_no_reason_to_refuse() -> None:
-    assert released_state(checkpoint_of(replace(RELEASED, dropout=0.5, scale_dropout=0.5)))
+    assert to_released_state(checkpoint_of(replace(RELEASED, dropout=0.5, scale_dropout=0.5)))
 
 
 def test_a_refusal_writes_nothing(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_store_remembers_that_features_were_reused(tmp_path: Path) -> None:
     arguments = ["--dataset", "manifest", "--root", tmp_path, "--manifest", tmp_path / "videos.csv", "--size", "96x210"]
     more = ["--runtime", "torch", "--out", tmp_path / "store"]
     outcome = CliRunner().invoke(main, [*map(str, [*arguments, *more]), "--reuse-static"])
-    assert outcome.exit_code == 0 and "not encoded again: 100" in outcome.stdout, outcome.output
+    assert outcome.exit_code == 0 and "patch cubes reused: 100" in outcome.stdout, outcome.output
     store = Store(tmp_path / "store")
     assert (
         store.config.reuse_static and store.record("still").reused_cubes == 100  # of 150

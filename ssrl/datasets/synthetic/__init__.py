@@ -1,1 +1,1 @@
-"""A synthetic surveillance set: `scene` and `actors` staged by `events`, filmed by `video`, stored by `dataset`."""
+"""A synthetic surveillance dataset: `events` puts `actors` in a `scene`, `video` films it, `dataset` writes it."""

@@ -1,4 +1,4 @@
-"""Who moves in a scene: figures on foot, cyclists, vehicles and loose objects, each a set of solids a frame."""
+"""What moves in a scene: figures on foot, cyclists, vehicles and loose objects, each a set of solids per frame."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ TOPS = (
 )
 TROUSERS = ((44, 48, 66), (34, 34, 38), (92, 86, 76), (70, 84, 110), (122, 114, 100))
 BAGS = ((140, 50, 44), (36, 38, 44), (60, 84, 110), (120, 96, 60))
-PAINTWORK = ((198, 60, 52), (52, 86, 146), (214, 214, 212), (44, 46, 50), (170, 174, 178), (206, 160, 58))
+PAINT_COLORS = ((198, 60, 52), (52, 86, 146), (214, 214, 212), (44, 46, 50), (170, 174, 178), (206, 160, 58))
 
 
 class Actor(Protocol):
-    """What a scene is filled with."""
+    """Anything that moves in a scene."""
 
     track: Track
     abnormal: np.ndarray  # (num_frames,) bool: frames in which this actor is the event
     present: np.ndarray  # (num_frames,) bool
     shadow_radius: float  # meters
 
-    def solids(self, frame_index: int) -> Sequence[Solid]:
-        """What to paint, in world coordinates."""
+    def make_solids(self, frame_index: int) -> Sequence[Solid]:
+        """Make the solids to paint, in world coordinates."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """Ground axes of an actor in one frame: turns (forward, side, up) in meters into world points."""
+    """The pose of an actor in one frame: maps (forward, side, up) in meters to world points."""
 
     x: float
     z: float
@@ -57,11 +57,11 @@ class Body:
         return self.x + forward * c - side * s, up, self.z + forward * s + side * c
 
 
-def body_of(track: Track, frame_index: int) -> Body:
+def locate_body(track: Track, frame_index: int) -> Body:
     return Body(float(track.x[frame_index]), float(track.z[frame_index]), float(track.heading[frame_index]))
 
 
-def shaded(color: Color, factor: float) -> Color:
+def shade(color: Color, factor: float) -> Color:
     red, green, blue = (min(255, int(channel * factor)) for channel in color)
     return red, green, blue
 
@@ -84,7 +84,7 @@ class Looks:
     @classmethod
     def draw(cls, rng: np.random.Generator, bag_chance: float = 0.4) -> Looks:
         def one(colors: Sequence[Color]) -> Color:
-            return shaded(colors[int(rng.integers(len(colors)))], rng.uniform(0.8, 1.12))
+            return shade(colors[int(rng.integers(len(colors)))], rng.uniform(0.8, 1.12))
 
         bag = str(rng.choice(["backpack", "handbag"])) if rng.random() < bag_chance else ""
         return cls(
@@ -101,13 +101,13 @@ class Looks:
         )
 
 
-def never(track: Track) -> np.ndarray:
+def mark_none(track: Track) -> np.ndarray:
     return np.zeros(track.num_frames, dtype=bool)
 
 
-def during(track: Track, start: int, stop: int) -> np.ndarray:
+def mark_frames(track: Track, start: int, stop: int) -> np.ndarray:
     """(num_frames,) bool, true in [start, stop)."""
-    frames = never(track)
+    frames = mark_none(track)
     frames[start:stop] = True
     return frames
 
@@ -124,23 +124,23 @@ class Figure:
     shadow_radius: float = 0.24
 
     def __post_init__(self) -> None:
-        self.present = ~never(self.track)
+        self.present = ~mark_none(self.track)
 
-    def solids(self, frame_index: int) -> Sequence[Solid]:
+    def make_solids(self, frame_index: int) -> Sequence[Solid]:
         speed, stride = float(self.track.speed[frame_index]), float(self.track.stride[frame_index])
         effort = min(1.0, max(0.0, (speed - 1.9) / (RUNNING_SPEED - 1.9)))  # 0 walks, 1 runs
         swing = min(1.0, speed / 1.1) * (0.46 + 0.38 * effort)
         lean = 0.03 + 0.2 * effort + (float(self.lean[frame_index]) if self.lean is not None else 0.0)
         raised = self.arms[frame_index] if self.arms is not None else (0.0, 0.0)
-        body, s, looks = body_of(self.track, frame_index), self.looks.height / 1.75, self.looks
+        body, s, looks = locate_body(self.track, frame_index), self.looks.height / 1.75, self.looks
         hips = (0.92 - 0.03 * swing + (0.03 + 0.04 * effort) * abs(sin(stride))) * s
         parts: list[Solid] = []
-        for side, phase in ((-1, stride), (1, stride + pi)):
-            parts += self._leg(body, side, phase, swing, effort, hips, s)
-            parts += self._arm(body, side, phase + pi, swing, effort, hips, lean, float(raised[(side + 1) // 2]), s)
-        return parts + self._trunk(body, hips, lean, s) + carried_bag(looks, body, hips, s)
+        for side, phase, lift in ((-1, stride, raised[0]), (1, stride + pi, raised[1])):
+            parts += self._make_leg(body, side, phase, swing, effort, hips, s)
+            parts += self._make_arm(body, side, phase + pi, swing, effort, hips, lean, float(lift), s)
+        return parts + self._make_trunk(body, hips, lean, s) + make_bag(looks, body, hips, s)
 
-    def _leg(
+    def _make_leg(
         self, body: Body, side: int, phase: float, swing: float, effort: float, hips: float, s: float
     ) -> list[Solid]:
         thigh = swing * sin(phase) + 0.12 * effort
@@ -148,7 +148,7 @@ class Figure:
         knee = (0.46 * s * sin(thigh), hips - 0.46 * s * cos(thigh))
         shin = thigh - bend
         foot = (knee[0] + 0.44 * s * sin(shin), max(0.04, knee[1] - 0.44 * s * cos(shin)))
-        apart, girth, color = side * 0.09 * s, self.looks.girth, shaded(self.looks.trousers, 0.9 + 0.1 * side)
+        apart, girth, color = side * 0.09 * s, self.looks.girth, shade(self.looks.trousers, 0.9 + 0.1 * side)
         lower = self.looks.skin if self.looks.skirt else color
         return [
             Capsule(body.at(0, apart, hips), body.at(knee[0], apart, knee[1]), 0.085 * s * girth, color),
@@ -158,7 +158,7 @@ class Figure:
             ),
         ]
 
-    def _arm(
+    def _make_arm(
         self,
         body: Body,
         side: int,
@@ -175,7 +175,7 @@ class Figure:
         shoulder = (0.5 * s * sin(lean), hips + 0.5 * s * cos(lean))
         elbow = (shoulder[0] + 0.29 * s * sin(upper), shoulder[1] - 0.29 * s * cos(upper))
         hand = (elbow[0] + 0.27 * s * sin(fore), elbow[1] - 0.27 * s * cos(fore))
-        apart, sleeve = side * 0.2 * s * self.looks.girth, shaded(self.looks.top, 0.88 + 0.08 * side)
+        apart, sleeve = side * 0.2 * s * self.looks.girth, shade(self.looks.top, 0.88 + 0.08 * side)
         return [
             Capsule(body.at(shoulder[0], apart, shoulder[1]), body.at(elbow[0], apart, elbow[1]), 0.052 * s, sleeve),
             Capsule(
@@ -187,7 +187,7 @@ class Figure:
             Ball(body.at(hand[0], apart, hand[1]), 0.05 * s, self.looks.skin),
         ]
 
-    def _trunk(self, body: Body, hips: float, lean: float, s: float) -> list[Solid]:
+    def _make_trunk(self, body: Body, hips: float, lean: float, s: float) -> list[Solid]:
         looks, forward, up = self.looks, sin(lean) * s, cos(lean) * s
         head = body.at(0.68 * forward + 0.02, 0, hips + 0.7 * up)
         parts: list[Solid] = [
@@ -195,7 +195,7 @@ class Figure:
                 body.at(0.1 * forward, side * 0.06 * s, hips + 0.08 * up),
                 body.at(0.46 * forward, side * 0.09 * s * looks.girth, hips + 0.46 * up),
                 0.105 * s * looks.girth,
-                shaded(looks.top, 0.96 + 0.06 * side),
+                shade(looks.top, 0.96 + 0.06 * side),
             )
             for side in (-1, 1)
         ]
@@ -207,7 +207,7 @@ class Figure:
         return parts
 
 
-def carried_bag(looks: Looks, body: Body, hips: float, s: float) -> list[Solid]:
+def make_bag(looks: Looks, body: Body, hips: float, s: float) -> list[Solid]:
     if looks.bag == "backpack":
         return [Capsule(body.at(-0.17 * s, 0, hips + 0.14), body.at(-0.17 * s, 0, hips + 0.4), 0.13, looks.bag_color)]
     if looks.bag == "handbag":
@@ -226,10 +226,10 @@ class Cyclist:
     shadow_radius: float = 0.4
 
     def __post_init__(self) -> None:
-        self.present = ~never(self.track)
+        self.present = ~mark_none(self.track)
 
-    def solids(self, frame_index: int) -> Sequence[Solid]:
-        body, looks = body_of(self.track, frame_index), self.looks
+    def make_solids(self, frame_index: int) -> Sequence[Solid]:
+        body, looks = locate_body(self.track, frame_index), self.looks
         turn = float(self.track.stride[frame_index]) * 0.9
         parts: list[Solid] = []
         for wheel in (-0.52, 0.52):
@@ -261,7 +261,7 @@ class Cyclist:
                         body.at(p[0], side * 0.11, p[1]),
                         body.at(q[0], side * 0.11, q[1]),
                         radius,
-                        shaded(color, 0.92 + 0.08 * side),
+                        shade(color, 0.92 + 0.08 * side),
                     )
                 )
         parts.append(Capsule(body.at(-0.15, 0, 1.0), body.at(0.12, 0, 1.4), 0.17, looks.top))
@@ -271,8 +271,8 @@ class Cyclist:
 
 
 @dataclass(frozen=True)
-class Coachwork:
-    """A vehicle's outline seen from its left side: (forward, up) in meters, and its windows in the same plane."""
+class VehicleShape:
+    """A vehicle's outline and windows seen from its left side: (forward, up) in meters."""
 
     length: float
     width: float
@@ -282,7 +282,7 @@ class Coachwork:
     wheel_radius: float
 
 
-CAR = Coachwork(
+CAR = VehicleShape(
     4.2,
     1.7,
     ((-2.1, 0.35), (-2.1, 0.9), (-1.8, 1.0), (-1.2, 1.45), (0.4, 1.45), (1.1, 0.98), (2.0, 0.85), (2.1, 0.35)),
@@ -290,7 +290,7 @@ CAR = Coachwork(
     (-1.3, 1.3),
     0.33,
 )
-VAN = Coachwork(
+VAN = VehicleShape(
     5.2,
     2.0,
     ((-2.6, 0.4), (-2.6, 2.3), (1.5, 2.3), (2.2, 1.4), (2.6, 1.2), (2.6, 0.4)),
@@ -298,7 +298,7 @@ VAN = Coachwork(
     (-1.6, 1.7),
     0.36,
 )
-BUS = Coachwork(
+BUS = VehicleShape(
     9.0,
     2.5,
     ((-4.5, 0.4), (-4.5, 3.6), (4.3, 3.6), (4.5, 1.6), (4.5, 0.4)),
@@ -311,35 +311,35 @@ BUS = Coachwork(
 @dataclass
 class Vehicle:
     track: Track
-    coachwork: Coachwork
+    shape: VehicleShape
     color: Color
     abnormal: np.ndarray
     shadow_radius: float = 1.2
 
     def __post_init__(self) -> None:
-        self.present = ~never(self.track)
-        self.shadow_radius = self.coachwork.width * 0.6
+        self.present = ~mark_none(self.track)
+        self.shadow_radius = self.shape.width * 0.6
 
-    def solids(self, frame_index: int) -> Sequence[Solid]:
-        body, coach = body_of(self.track, frame_index), self.coachwork
-        half, closed = coach.width / 2, (*coach.outline, coach.outline[0])
+    def make_solids(self, frame_index: int) -> Sequence[Solid]:
+        body, shape = locate_body(self.track, frame_index), self.shape
+        half, closed = shape.width / 2, (*shape.outline, shape.outline[0])
         near = -1 if cos(body.heading) > 0 else 1  # the side that faces the camera
-        parts: list[Solid] = [Face([body.at(f, -near * half, u) for f, u in coach.outline], shaded(self.color, 0.5))]
+        parts: list[Solid] = [Face([body.at(f, -near * half, u) for f, u in shape.outline], shade(self.color, 0.5))]
         for (f, u), (g, v) in pairwise(closed):
             if max(u, v) > 0.5:
                 light = 1.12 if abs(g - f) > abs(v - u) else 0.72
                 corners = [body.at(f, -half, u), body.at(f, half, u), body.at(g, half, v), body.at(g, -half, v)]
-                parts.append(Face(corners, shaded(self.color, light)))
-        parts.append(Face([body.at(f, near * half, u) for f, u in coach.outline], self.color, nudge=4.0))
-        for window in coach.windows:
+                parts.append(Face(corners, shade(self.color, light)))
+        parts.append(Face([body.at(f, near * half, u) for f, u in shape.outline], self.color, nudge=4.0))
+        for window in shape.windows:
             parts.append(Face([body.at(f, near * half, u) for f, u in window], (52, 62, 72), nudge=8.0))
-        for wheel in coach.wheels:
+        for wheel in shape.wheels:
             for radius, color, nudge in (
-                (coach.wheel_radius, (26, 26, 28), 9.0),
-                (coach.wheel_radius * 0.5, (150, 150, 154), 10.0),
+                (shape.wheel_radius, (26, 26, 28), 9.0),
+                (shape.wheel_radius * 0.5, (150, 150, 154), 10.0),
             ):
                 rim = [
-                    body.at(wheel + radius * cos(a), near * half, coach.wheel_radius + radius * sin(a))
+                    body.at(wheel + radius * cos(a), near * half, shape.wheel_radius + radius * sin(a))
                     for a in np.linspace(0, 2 * pi, 14).tolist()
                 ]
                 parts.append(Face(rim, color, nudge))
@@ -347,8 +347,8 @@ class Vehicle:
 
 
 @dataclass
-class Thing:
-    """A ball or a bag by itself: thrown, or left on the ground."""
+class LooseObject:
+    """A ball or a bag without a person: thrown, or left on the ground."""
 
     track: Track
     up: np.ndarray  # (num_frames,) meters above the ground
@@ -358,8 +358,8 @@ class Thing:
     present: np.ndarray
     shadow_radius: float = 0.18
 
-    def solids(self, frame_index: int) -> Sequence[Solid]:
-        body, up = body_of(self.track, frame_index), float(self.up[frame_index])
+    def make_solids(self, frame_index: int) -> Sequence[Solid]:
+        body, up = locate_body(self.track, frame_index), float(self.up[frame_index])
         if self.radius < 0.2:
             return [Ball(body.at(0, 0, up + self.radius), self.radius, self.color)]
         return [

@@ -1,4 +1,4 @@
-"""A fixed camera above level ground, and the paints that solids in front of it are drawn with.
+"""A fixed camera above level ground, and the drawing of solids in front of it.
 
 World coordinates are meters: X to the right, Y up from the ground, Z away from the camera. The optical axis is level
 and the lens shifted, so verticals stay vertical:
@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-NEAREST_DEPTH = 0.8  # meters; what is nearer is drawn at this depth
-SUPERSAMPLING = 2  # canvas pixels for a frame pixel, each way
+NEAREST_DEPTH = 0.8  # meters; nearer points are drawn at this depth
+SUPERSAMPLING = 2  # canvas pixels per frame pixel, along each axis
 
 Point = tuple[float, float, float]  # X, Y, Z in meters
 Color = tuple[int, int, int]
@@ -24,7 +24,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Camera:
-    """Where a camera hangs and how it sees; pixels are those of the frame."""
+    """The pose and optics of a camera; pixels are frame pixels."""
 
     height: int
     width: int
@@ -33,12 +33,12 @@ class Camera:
     camera_height: float  # meters above the ground
 
     def project(self, point: Point) -> tuple[float, float]:
-        """(column, row) in pixels."""
+        """Project to (column, row) in pixels."""
         x, y, z = point
-        pixels_per_metre = self.pixels_per_metre(z)
-        return self.width / 2 + x * pixels_per_metre, self.horizon + (self.camera_height - y) * pixels_per_metre
+        pixels_per_meter = self.pixels_per_meter(z)
+        return self.width / 2 + x * pixels_per_meter, self.horizon + (self.camera_height - y) * pixels_per_meter
 
-    def pixels_per_metre(self, depth: float) -> float:
+    def pixels_per_meter(self, depth: float) -> float:
         return self.focal / max(depth, NEAREST_DEPTH)
 
     @property
@@ -47,8 +47,8 @@ class Camera:
         return self.focal * self.camera_height / (self.height - self.horizon)
 
     def half_view(self, depth: float) -> float:
-        """Half the width, in meters, of what is seen at a depth."""
-        return self.width / 2 / self.pixels_per_metre(depth)
+        """Half the width of the view at a depth, in meters."""
+        return self.width / 2 / self.pixels_per_meter(depth)
 
 
 class Capsule(NamedTuple):
@@ -75,7 +75,7 @@ class Ball(NamedTuple):
 
 
 class Face(NamedTuple):
-    """A flat polygon; `nudge` meters nearer in drawing order than its middle."""
+    """A flat polygon, drawn as if `nudge` meters nearer than its center."""
 
     points: Sequence[Point]
     color: Color
@@ -90,41 +90,41 @@ Solid = Capsule | Ball | Face
 
 
 class Canvas:
-    """One frame in the making: solids are painted from far to near, abnormal ones also into a mask."""
+    """A frame being drawn: solids are painted from far to near, abnormal ones also into a mask."""
 
     def __init__(self, background: Image.Image, camera: Camera) -> None:
         self.camera = camera
         self.image = background.copy()  # SUPERSAMPLING times the frame
-        self.mask: Image.Image | None = None  # the frame's size, made when the first abnormal solid comes
+        self.mask: Image.Image | None = None  # the frame's size, created with the first abnormal solid
         self._paint = ImageDraw.Draw(self.image, "RGBA")
 
-    def shade(self, center: Point, radius: float, reach: tuple[float, float], strength: float) -> None:
-        """A shadow on the ground: an ellipse from `center`, drawn out by `reach` meters in X and Z."""
+    def shade(self, center: Point, radius: float, offset: tuple[float, float], strength: float) -> None:
+        """Draw a shadow on the ground: an ellipse from `center`, stretched by `offset` meters in X and Z."""
         x, _, z = center
         around = np.linspace(0, 2 * np.pi, 12, endpoint=False)
         along = (np.cos(around) + 1) / 2
-        length = max(float(np.hypot(*reach)), 1e-6)
+        length = max(float(np.hypot(*offset)), 1e-6)
         side = np.sin(around) * radius
-        xs = x + reach[0] * along - reach[1] / length * side
-        zs = z + reach[1] * along + reach[0] / length * side
+        xs = x + offset[0] * along - offset[1] / length * side
+        zs = z + offset[1] * along + offset[0] / length * side
         points = [self.camera.project((px, 0.0, pz)) for px, pz in zip(xs.tolist(), zs.tolist(), strict=True)]
         scaled = [(column * SUPERSAMPLING, row * SUPERSAMPLING) for column, row in points]
         self._paint.polygon(scaled, fill=(0, 0, 0, int(255 * strength)))
 
     def add(self, solids: Sequence[Solid], abnormal: bool) -> None:
-        """Paint one actor; where it hides an abnormal one, the mask is cleared."""
+        """Paint one actor; the mask is cleared where it hides an abnormal one."""
         ordered = sorted(solids, key=lambda solid: -solid.depth)
         for solid in ordered:
-            draw(self._paint, self.camera, SUPERSAMPLING, solid, solid.color)
+            draw_solid(self._paint, self.camera, SUPERSAMPLING, solid, solid.color)
         if abnormal and self.mask is None:
             self.mask = Image.new("L", (self.camera.width, self.camera.height))
         if self.mask is not None:
             paint = ImageDraw.Draw(self.mask)
             for solid in ordered:
-                draw(paint, self.camera, 1, solid, 255 if abnormal else 0)
+                draw_solid(paint, self.camera, 1, solid, 255 if abnormal else 0)
 
     def paste(self, sprite: Image.Image, column: int, row: int) -> None:
-        """Put an RGBA sprite of canvas pixels in front of all that was painted so far."""
+        """Paste an RGBA sprite of canvas pixels over everything painted so far."""
         self.image.paste(sprite, (column, row), sprite)
         if self.mask is not None:
             alpha = sprite.getchannel("A").reduce(SUPERSAMPLING)
@@ -141,30 +141,30 @@ class Canvas:
         return np.asarray(self.mask) > 127
 
 
-def draw(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, solid: Solid, color: Color | int) -> None:
+def draw_solid(paint: ImageDraw.ImageDraw, camera: Camera, scale: int, solid: Solid, color: Color | int) -> None:
     """Draw one solid on an image of `scale` times the frame's size."""
     if isinstance(solid, Face):
         points = [camera.project(point) for point in solid.points]
         paint.polygon([(column * scale, row * scale) for column, row in points], fill=color)
     elif isinstance(solid, Ball):
-        disc(paint, camera, scale, solid.center, solid.radius, color)
+        draw_disc(paint, camera, scale, solid.center, solid.radius, color)
     else:
         start, end = camera.project(solid.start), camera.project(solid.end)
-        diameter = 2 * solid.radius * camera.pixels_per_metre(solid.depth) * scale
+        diameter = 2 * solid.radius * camera.pixels_per_meter(solid.depth) * scale
         paint.line(
             [(start[0] * scale, start[1] * scale), (end[0] * scale, end[1] * scale)],
             fill=color,
             width=max(1, round(diameter)),
         )
         if diameter > 3:
-            disc(paint, camera, scale, solid.start, solid.radius, color)
-            disc(paint, camera, scale, solid.end, solid.radius, color)
+            draw_disc(paint, camera, scale, solid.start, solid.radius, color)
+            draw_disc(paint, camera, scale, solid.end, solid.radius, color)
 
 
-def disc(
+def draw_disc(
     paint: ImageDraw.ImageDraw, camera: Camera, scale: int, center: Point, radius: float, color: Color | int
 ) -> None:
     column, row = camera.project(center)
-    reach = radius * camera.pixels_per_metre(center[2])
-    box = [(column - reach) * scale, (row - reach) * scale, (column + reach) * scale, (row + reach) * scale]
+    size = radius * camera.pixels_per_meter(center[2])
+    box = [(column - size) * scale, (row - size) * scale, (column + size) * scale, (row + size) * scale]
     paint.ellipse(box, fill=color)

@@ -1,4 +1,4 @@
-"""What a synthetic set is made from."""
+"""The configuration of a synthetic dataset."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ssrl.errors import UserError
 if TYPE_CHECKING:  # NumPy would slow down `ssrl-synth --help`
     from ssrl.datasets.video import Split
 
-FORMAT_VERSION = 3  # raise it when the same configuration gives other pictures
+FORMAT_VERSION = 3  # increment when the same configuration gives different frames
 SMALLEST_SIDE, LARGEST_SIDE = 96, 2160  # pixels
 DEFAULT_WORKERS = 2
 
 
 @dataclass(frozen=True)
 class SynthConfig:
-    """What decides every byte of a set."""
+    """Everything that determines the bytes of a dataset."""
 
     seed: int = 0
     height: int = 240
@@ -28,7 +28,7 @@ class SynthConfig:
 
     def __post_init__(self) -> None:
         if self.seed < 0:
-            raise UserError(f"the seed is {self.seed}; it must be 0 or more")
+            raise UserError(f"the seed is {self.seed}; allowed are 0 and above")
         for side in (self.height, self.width):
             if side % 2 or not SMALLEST_SIDE <= side <= LARGEST_SIDE:
                 raise UserError(
@@ -37,7 +37,7 @@ class SynthConfig:
                 )
         if self.num_train < 2 or self.num_test < 2:
             raise UserError(
-                f"{self.num_train} training and {self.num_test} test videos were asked for; each split "
+                f"{self.num_train} training and {self.num_test} test videos are too few; each split "
                 f"needs at least 2, one normal and one abnormal"
             )
 

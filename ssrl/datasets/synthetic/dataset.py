@@ -1,13 +1,13 @@
-"""A whole synthetic set on disk, in ShanghaiTech's layout.
+"""A synthetic dataset on disk, in ShanghaiTech's layout.
 
-    synth.json, README.txt                  what made it
-    SH_Train.txt, SH_Test.txt               the weakly supervised split, an id a line
+    synth.json, README.txt                  how it was made
+    SH_Train.txt, SH_Test.txt               the weakly supervised split, one id per line
     training/videos/01_001.avi              normal videos of both splits
     testing/frames/01_0014/000.jpg ...      abnormal videos of both splits
     testing/test_frame_mask/01_0014.npy     (num_frames,) uint8
     testing/test_pixel_mask/01_0014.npy     (num_frames, H, W) bool
 
-Each video has its own seed, so it comes out the same in whatever process and order it is made.
+Each video has its own seed, so the processes and their order do not matter.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import numpy as np
 from ssrl.datasets.synthetic.codec import (
     STORED_JPEG_QUALITY,
     TRANSIT_JPEG_QUALITY,
+    compress_like_camera,
     from_jpeg,
-    through_camera,
     to_jpeg,
     write_avi,
 )
@@ -39,7 +39,7 @@ from ssrl.datasets.synthetic.config import DEFAULT_WORKERS, SynthConfig
 from ssrl.datasets.synthetic.events import populate
 from ssrl.datasets.synthetic.plan import VideoPlan, plan_videos
 from ssrl.datasets.synthetic.scene import build_scene
-from ssrl.datasets.synthetic.video import Sensor, film, frame_labels_of
+from ssrl.datasets.synthetic.video import Sensor, compute_frame_labels, film
 from ssrl.datasets.video import LABELS, SPLITS, Split
 from ssrl.errors import UserError
 from ssrl.files import TEMPORARY_MARK, replacing, write_json, write_text
@@ -50,7 +50,7 @@ LIST_FILES: dict[Split, str] = {"train": "SH_Train.txt", "test": "SH_Test.txt"}
 
 @dataclass(frozen=True)
 class SynthSummary:
-    """What a run left behind."""
+    """The outcome of a run."""
 
     out: Path
     counts: dict[tuple[Split, int], int]  # videos by split and label
@@ -71,25 +71,25 @@ def synthesize(
     workers: int = DEFAULT_WORKERS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SynthSummary:
-    """Make the set of `config` below `out`, or what is missing of it.
+    """Make the dataset of `config` in `out`, or complete it.
 
-    `on_progress` is told the number of complete videos and of all. Raises UserError where `out` holds something else.
-    An interrupt ends the run after the videos in hand; the next run goes on from there.
+    `on_progress` receives the number of complete videos and of all videos. Raises a UserError if `out` holds something
+    else. An interrupt ends the run after the videos in progress; the next run resumes.
     """
     if workers < 1:
-        raise UserError(f"{workers} workers were asked for; at least 1 is needed")
+        raise UserError(f"the number of workers is {workers}; it must be at least 1")
     claim(out, config)
     plans = plan_videos(config)
     missing = [plan for plan in plans if not plan.path(out).exists()]
     done = len(plans) - len(missing)
     if on_progress is not None:
         on_progress(done, len(plans))
-    for made, _ in enumerate(make_all(out, config, missing, workers), start=1):
+    for made, _ in enumerate(make_videos(out, config, missing, workers), start=1):
         if on_progress is not None:
             on_progress(done + made, len(plans))
     for split in SPLITS:
         write_text(out / LIST_FILES[split], "".join(f"{plan.id}\n" for plan in plans if plan.split == split))
-    write_text(out / "README.txt", readme(config, plans))
+    write_text(out / "README.txt", make_readme(config, plans))
     counts = {
         (split, label): sum((plan.split, plan.label) == (split, label) for plan in plans)
         for split in SPLITS
@@ -99,32 +99,32 @@ def synthesize(
 
 
 def claim(out: Path, config: SynthConfig) -> None:
-    """Take a new folder for this configuration, or see that it was taken for the same one."""
+    """Claim a new folder for this configuration, or check that it was claimed for the same one."""
     identity_path = out / IDENTITY_FILE
     if not identity_path.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"{out} is not an empty folder and holds no {IDENTITY_FILE}; choose a new folder")
+            raise UserError(f"{out} is not an empty folder and has no {IDENTITY_FILE}; choose a new folder")
         out.mkdir(parents=True, exist_ok=True)
         write_json(identity_path, config.identity())
         return
     try:
-        found = dict(json.loads(identity_path.read_text(encoding="utf-8")))
+        actual = dict(json.loads(identity_path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as e:
         raise UserError(f"{identity_path} is damaged ({e}); delete {out} or choose another folder") from e
-    wanted = config.identity()
+    expected = config.identity()
     differing = [
-        f"{key} is {found.get(key)} there and {wanted.get(key)} here"
-        for key in sorted(found.keys() | wanted.keys())
-        if found.get(key) != wanted.get(key)
+        f"{key} is {actual.get(key)}, not {expected.get(key)}"
+        for key in sorted(actual.keys() | expected.keys())
+        if actual.get(key) != expected.get(key)
     ]
     if differing:
         raise UserError(
-            f"{out} holds another synthetic set: {', '.join(differing)}; choose another folder, or delete this one"
+            f"{out} holds another synthetic dataset: {'; '.join(differing)}; choose another folder or delete this one"
         )
 
 
-def make_all(out: Path, config: SynthConfig, plans: list[VideoPlan], workers: int) -> Iterator[str]:
-    """Make videos, here or in several processes; yields the id of each when it is complete."""
+def make_videos(out: Path, config: SynthConfig, plans: list[VideoPlan], workers: int) -> Iterator[str]:
+    """Make videos in this or several processes; yields the id of each when it is complete."""
     if workers == 1 or len(plans) < 2:
         for plan in plans:
             yield make_video(out, config, plan)
@@ -137,8 +137,8 @@ def make_all(out: Path, config: SynthConfig, plans: list[VideoPlan], workers: in
                 yield future.result()
         except BrokenProcessPool as e:
             raise UserError(
-                "a rendering process was killed, perhaps for memory; run the same command again to go "
-                "on from the videos that are complete, with fewer workers"
+                "a rendering process was killed, perhaps for lack of memory; run the same command again "
+                "with fewer --workers to resume"
             ) from e
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -146,12 +146,12 @@ def make_all(out: Path, config: SynthConfig, plans: list[VideoPlan], workers: in
 
 
 def ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of the terminal; let workers finish the video in hand."""
+    """Ctrl-C reaches every process of the terminal; let workers finish their videos."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_video(out: Path, config: SynthConfig, plan: VideoPlan) -> str:
-    """Render one video with its masks and put it in its place; returns its id."""
+    """Render one video with its masks; returns its id."""
     rng = np.random.default_rng([config.seed, 2, plan.scene, plan.number, plan.label])
     seen, recording = plan.conditions, plan.conditions.recording
     scene = build_scene(plan.scene, config.seed, config.height, config.width)
@@ -166,7 +166,7 @@ def make_video(out: Path, config: SynthConfig, plan: VideoPlan) -> str:
             yield sensor.expose(shot.frame, index)
 
     quality = STORED_JPEG_QUALITY if plan.label else TRANSIT_JPEG_QUALITY
-    camera_frames = through_camera(exposed(), config.height, config.width, recording.quantiser)
+    camera_frames = compress_like_camera(exposed(), config.height, config.width, recording.quantizer)
     recorded = (to_jpeg(frame, quality) for frame in camera_frames)
     if plan.label:
         with replacing_folder(plan.path(out)) as folder:
@@ -180,7 +180,7 @@ def make_video(out: Path, config: SynthConfig, plan: VideoPlan) -> str:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `ssrl.files.replacing`, for a new folder; what a killed run left of it is removed."""
+    """Like `ssrl.files.replacing`, for a new folder; leftovers of killed runs are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f"{path.name}{TEMPORARY_MARK}*"):
         shutil.rmtree(leftover)
@@ -200,10 +200,10 @@ def write_frames(folder: Path, jpegs: Iterable[bytes]) -> None:
 
 
 def write_masks(out: Path, video_id: str, abnormal_pixels: list[np.ndarray], with_pixels: bool) -> None:
-    """The frame mask, and the pixel mask as a sparse file: only pages with abnormal pixels take room on disk."""
+    """Write the frame mask, and the pixel mask as a sparse file: only pages with abnormal pixels use disk space."""
     height, width = abnormal_pixels[0].shape
     visible = np.array([int(pixels.sum()) for pixels in abnormal_pixels])
-    labels = frame_labels_of(visible, height * width)
+    labels = compute_frame_labels(visible, height * width)
     with replacing(out / "testing" / "test_frame_mask" / f"{video_id}.npy") as path, path.open("wb") as file:
         np.save(file, labels)
     if not with_pixels:
@@ -217,13 +217,13 @@ def write_masks(out: Path, video_id: str, abnormal_pixels: list[np.ndarray], wit
         del masks
 
 
-def readme(config: SynthConfig, plans: tuple[VideoPlan, ...]) -> str:
+def make_readme(config: SynthConfig, plans: tuple[VideoPlan, ...]) -> str:
     flags = (
         f"--seed {config.seed} --size {config.height}x{config.width} --train {config.num_train} "
         f"--test {config.num_test}" + ("" if config.pixel_masks else " --no-pixel-masks")
     )
     kinds = "".join(f"  {plan.id}  {plan.split:5}  {plan.conditions.event.kind}\n" for plan in plans if plan.label)
-    return f"""A synthetic surveillance set in ShanghaiTech's layout: drawn figures, nobody filmed.
+    return f"""A synthetic surveillance dataset in ShanghaiTech's layout: drawn figures, no real people.
 
 Made by: ssrl-synth --out DIR {flags}
 The same command makes the same frames and masks.
@@ -234,7 +234,7 @@ testing/test_frame_mask/    (num_frames,) uint8, 1 where the event is visible
 testing/test_pixel_mask/    (num_frames, H, W) bool, full resolution, the pixels of the event in those frames
 SH_Train.txt, SH_Test.txt   the weakly supervised split
 
-All videos went through the same camera compression (MPEG-4, then JPEG); the AVI files add a finest-quantiser MPEG-4.
+All videos went through the same camera compression (MPEG-4, then JPEG); the AVI files add a finest-quantizer MPEG-4.
 
 Abnormal videos:
 {kinds}"""

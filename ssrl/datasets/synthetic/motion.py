@@ -1,4 +1,4 @@
-"""How things move over the ground: a route in meters, walked with a speed that changes from frame to frame."""
+"""Motion over the ground: a route in meters, followed at a speed per frame."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 FPS = 24
-RUNNING_SPEED = 2.6  # meters a second; from here the gait is a run's
+RUNNING_SPEED = 2.6  # meters per second; from here on, the gait is running
 
 
 @dataclass(frozen=True)
 class Track:
-    """The motion of one actor; all arrays (num_frames,), meters, radians and seconds."""
+    """The motion of one actor; all arrays are (num_frames,), in meters, radians and seconds."""
 
     x: np.ndarray
     z: np.ndarray
     heading: np.ndarray  # 0 along X, pi/2 away from the camera
-    speed: np.ndarray  # meters a second
+    speed: np.ndarray  # meters per second
     stride: np.ndarray  # radians; 2 pi is two steps
 
     @property
@@ -26,7 +26,7 @@ class Track:
 
 
 def smooth(values: np.ndarray, frames: int) -> np.ndarray:
-    """A moving mean over `frames` frames, twice; the ends are held."""
+    """Apply a moving average over `frames` frames, twice, with edge padding."""
     kernel = np.ones(frames) / frames
     for _ in range(2):
         padded = np.pad(values, (frames // 2, frames - 1 - frames // 2), mode="edge")
@@ -35,7 +35,7 @@ def smooth(values: np.ndarray, frames: int) -> np.ndarray:
 
 
 def follow(route: np.ndarray, speed: np.ndarray, start_distance: float = 0.0, round_corners: int = 11) -> Track:
-    """Go along `route` (K, 2), in meters, at `speed` (num_frames,); straight on past both of its ends."""
+    """Follow `route` (K, 2), in meters, at `speed` (num_frames,); it extends straight beyond both ends."""
     distance = start_distance + np.concatenate([[0.0], np.cumsum(speed[:-1])]) / FPS
     legs = np.diff(route, axis=0)
     lengths = np.maximum(np.hypot(legs[:, 0], legs[:, 1]), 1e-6)
@@ -45,18 +45,18 @@ def follow(route: np.ndarray, speed: np.ndarray, start_distance: float = 0.0, ro
     x, z = smooth(position[:, 0], round_corners), smooth(position[:, 1], round_corners)
     dx, dz = np.cos(np.arctan2(legs[leg, 1], legs[leg, 0])), np.sin(np.arctan2(legs[leg, 1], legs[leg, 0]))
     heading = np.arctan2(smooth(dz, round_corners), smooth(dx, round_corners))
-    return Track(x, z, heading, speed, strides(speed))
+    return Track(x, z, heading, speed, compute_strides(speed))
 
 
-def strides(speed: np.ndarray) -> np.ndarray:
-    """The phase of the gait: quicker steps at higher speed, and none when standing."""
+def compute_strides(speed: np.ndarray) -> np.ndarray:
+    """Compute the phase of the gait: faster steps at higher speed, none when standing."""
     walking = 0.92 * np.sqrt(np.clip(speed, 0, RUNNING_SPEED) / 1.4)
     running = np.clip(speed - RUNNING_SPEED, 0, None) * 0.12
     return np.cumsum(2 * np.pi * (walking + running) / FPS)
 
 
-def stroll_speed(num_frames: int, pace: float, rng: np.random.Generator, pause_chance: float = 0.35) -> np.ndarray:
-    """(num_frames,) meters a second about `pace`, with a pause now and then."""
+def draw_stroll(num_frames: int, pace: float, rng: np.random.Generator, pause_chance: float = 0.35) -> np.ndarray:
+    """Draw a speed around `pace` with an occasional pause: (num_frames,) meters per second."""
     speed = np.full(num_frames, pace) * (1 + 0.06 * smooth(rng.standard_normal(num_frames), 15) * 4)
     if rng.random() < pause_chance:
         length = int(rng.integers(18, 70))
@@ -65,25 +65,25 @@ def stroll_speed(num_frames: int, pace: float, rng: np.random.Generator, pause_c
     return np.maximum(smooth(speed, 9), 0.0)
 
 
-def burst_speed(num_frames: int, start: int, stop: int, before: float, burst: float, after: float) -> np.ndarray:
-    """(num_frames,) meters a second: `before`, then `burst` in the frames [start, stop), then `after`."""
+def make_burst(num_frames: int, start: int, stop: int, before: float, burst: float, after: float) -> np.ndarray:
+    """Make a speed: `before`, `burst` in the frames [start, stop), `after`; (num_frames,) meters per second."""
     speed = np.full(num_frames, before)
     speed[start:stop] = burst
     speed[stop:] = after
     return smooth(speed, 5)
 
 
-def standing(x: float, z: float, heading: float, num_frames: int, rng: np.random.Generator) -> Track:
-    """Stay in one place, shifting a little."""
+def stand(x: float, z: float, heading: float, num_frames: int, rng: np.random.Generator) -> Track:
+    """Stay in one place, swaying slightly."""
     sway = [smooth(rng.standard_normal(num_frames), 25) * 0.12 for _ in range(3)]
     still = np.zeros(num_frames)
     return Track(x + sway[0], z + sway[1], heading + 2 * sway[2], still, still)
 
 
 def join(first: Track, second: Track, at: int) -> Track:
-    """`first` before frame `at`, `second` from there, moved so that it goes on where `first` stopped."""
+    """Join `first` before frame `at` and `second` from there on, shifted to continue where `first` stopped."""
     x = np.concatenate([first.x[:at], second.x[at:] - second.x[at] + first.x[at]])
     z = np.concatenate([first.z[:at], second.z[at:] - second.z[at] + first.z[at]])
     heading = np.unwrap(np.concatenate([first.heading[:at], second.heading[at:]]))
     speed = np.concatenate([first.speed[:at], second.speed[at:]])
-    return Track(x, z, smooth(heading, 7), speed, strides(speed))
+    return Track(x, z, smooth(heading, 7), speed, compute_strides(speed))

@@ -1,7 +1,7 @@
-"""Which videos a set has. Each abnormal video has a normal twin made under the same conditions.
+"""The videos of a dataset. Each abnormal video has a normal twin made under the same conditions.
 
-Twins share the scene, the length, the exposure, the noise, the compression and the number of figures, so nothing but
-the event tells the label, however small the set; their people, paths and noise are drawn apart.
+Twins share the scene, the length, the exposure, the noise, the compression and the number of figures, so only the
+event gives away the label, however small the dataset; their people, paths and noise differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Conditions:
             num_frames=int(rng.integers(SHORTEST, LONGEST + 1)),
             brightness=float(rng.uniform(0.72, 1.15)),
             noise=float(rng.uniform(1.0, 4.5)),
-            quantiser=int(rng.integers(2, 6)),
+            quantizer=int(rng.integers(2, 6)),
         )
         num_figures = max(event.num_people, int(rng.integers(1, MAX_FIGURES + 1)))
         return cls(scene, event, num_figures, recording)
@@ -56,16 +56,16 @@ class VideoPlan:
 
     @property
     def id(self) -> str:
-        """As ShanghaiTech names them: 01_001 for a normal video, 01_0014 for an abnormal one."""
+        """An id like ShanghaiTech's: 01_001 for a normal video, 01_0014 for an abnormal one."""
         return f"{self.scene:02d}_{self.number:0{4 if self.label else 3}d}"
 
     def path(self, out: Path) -> Path:
-        """The file or folder that stands when the video is complete."""
+        """The file or folder that exists when the video is complete."""
         return out / "testing" / "frames" / self.id if self.label else out / "training" / "videos" / f"{self.id}.avi"
 
 
 def plan_videos(config: SynthConfig) -> tuple[VideoPlan, ...]:
-    """All videos of a set, sorted by id. Both labels and both splits draw on the same scenes and events."""
+    """Plan all videos of a dataset, sorted by id. Both labels and splits share the same scenes and events."""
     rng = np.random.default_rng([config.seed, 1])
     plans: list[VideoPlan] = []
     numbers = {label: iter((rng.permutation(config.num_labeled(label)) + 1).tolist()) for label in LABELS}

@@ -1,4 +1,4 @@
-"""The places: each a camera position with its painted background and what stands in front of walkers."""
+"""The places: each a camera position with a painted background and occluders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXTURE_SIZE = 256
 
 @dataclass(frozen=True)
 class Place:
-    """What is fixed about a scene. Lengths in meters; `wing` is (side, depth, share of the frame's width)."""
+    """What is fixed about a scene. Lengths in meters; `wings` are (side, depth, fraction of the frame's width)."""
 
     focal: float  # in frame widths
     horizon: float  # in frame heights
@@ -23,14 +23,14 @@ class Place:
     backdrop_depth: float
     ground: Color
     wall: Color
-    paving: float  # edge of a paving stone; 0 for asphalt
+    paving: float  # side length of a paving stone; 0 for asphalt
     stripes: tuple[float, ...] = ()  # X of painted lines along the view
     crossing: float | None = None  # depth of a zebra crossing
     wings: tuple[tuple[int, float, float], ...] = ()
     trees: tuple[tuple[float, float], ...] = ()  # (X, Z)
     posts: tuple[tuple[float, float], ...] = ()  # (X, Z)
     gray: bool = False
-    sun: tuple[float, float] = (0.9, 0.5)  # where a shadow of a figure reaches, X and Z
+    sun: tuple[float, float] = (0.9, 0.5)  # offset of a figure's shadow in X and Z
 
 
 PLACES = (
@@ -126,7 +126,7 @@ class Occluder:
     sprite: Image.Image
     column: int
     row: int
-    solid_span: tuple[float, float] | None  # frame columns [start, stop) that it hides from top to ground
+    solid_span: tuple[float, float] | None  # frame columns [start, stop) hidden from top to ground
 
 
 @dataclass(frozen=True)
@@ -149,34 +149,34 @@ class Scene:
 
 @lru_cache(maxsize=len(PLACES))
 def build_scene(number: int, seed: int, height: int, width: int) -> Scene:
-    """Scene `number` (counted from 1) of the set that `seed` makes, for frames of `height` x `width`."""
+    """Scene `number` (counted from 1) of the dataset with `seed`, for frames of `height` x `width`."""
     place = PLACES[(number - 1) % len(PLACES)]
     rng = np.random.default_rng([seed, number, 77])
     camera = Camera(height, width, place.focal * width, place.horizon * height, place.camera_height)
     picture = paint_ground(camera, place, rng)
     picture = paint_backdrop(picture, camera, place, rng)
-    picture = np.clip(picture * vignette(picture.shape[:2]), 0, 255)
-    background = as_image(picture, place)
+    picture = np.clip(picture * make_vignette(picture.shape[:2]), 0, 255)
+    background = to_image(picture, place)
     background = cast_shadows(background, camera, rng)
-    occluders = [wing_wall(camera, place, *wing, rng) for wing in place.wings]
-    occluders += [tree(camera, place, x, z, rng) for x, z in place.trees]
-    occluders += [post(camera, place, x, z) for x, z in place.posts]
+    occluders = [make_wall(camera, place, *wing, rng) for wing in place.wings]
+    occluders += [make_tree(camera, place, x, z, rng) for x, z in place.trees]
+    occluders += [make_post(camera, place, x, z) for x, z in place.posts]
     return Scene(place, camera, background, tuple(sorted(occluders, key=lambda occluder: -occluder.depth)))
 
 
-def as_image(picture: np.ndarray, place: Place) -> Image.Image:
+def to_image(picture: np.ndarray, place: Place) -> Image.Image:
     image = Image.fromarray(picture.astype(np.uint8))
     return image.convert("L").convert("RGB") if place.gray else image
 
 
-def pixel_grid(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Frame (columns, rows) of the centers of all canvas pixels, each (H', W')."""
+def make_pixel_grid(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Make the frame (columns, rows) of the centers of all canvas pixels, each (H', W')."""
     rows, columns = np.mgrid[: camera.height * SUPERSAMPLING, : camera.width * SUPERSAMPLING].astype(np.float32)
     return (columns + 0.5) / SUPERSAMPLING, (rows + 0.5) / SUPERSAMPLING
 
 
-def smooth_texture(rng: np.random.Generator, octaves: int = 5) -> np.ndarray:
-    """(TEXTURE_SIZE, TEXTURE_SIZE) float32 of mean 0 and deviation 1: value noise of several sizes."""
+def draw_texture(rng: np.random.Generator, octaves: int = 5) -> np.ndarray:
+    """Draw multi-scale value noise: (TEXTURE_SIZE, TEXTURE_SIZE) float32 with mean 0 and deviation 1."""
     total = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), dtype=np.float32)
     for octave in range(octaves):
         cells = 8 << octave
@@ -185,26 +185,26 @@ def smooth_texture(rng: np.random.Generator, octaves: int = 5) -> np.ndarray:
     return (total - total.mean()) / total.std()
 
 
-def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray, per_metre: float) -> np.ndarray:
-    """The texture at (x, y) meters, mirrored at its edges so that it goes on without a seam."""
-    u, v = (np.floor(at * per_metre).astype(np.int32) + 97 for at in (x, y))
+def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray, per_meter: float) -> np.ndarray:
+    """Sample the texture at (x, y) meters, mirrored at its edges so that it continues without a seam."""
+    u, v = (np.floor(at * per_meter).astype(np.int32) + 97 for at in (x, y))
     last = TEXTURE_SIZE - 1
     return texture[last - np.abs(v % (2 * last) - last), last - np.abs(u % (2 * last) - last)]
 
 
 def paint_ground(camera: Camera, place: Place, rng: np.random.Generator) -> np.ndarray:
-    """(H', W', 3) float32: the ground plane with its grain, stones and painted lines."""
-    columns, rows = pixel_grid(camera)
+    """Paint the ground plane with its grain, stones and lines: (H', W', 3) float32."""
+    columns, rows = make_pixel_grid(camera)
     z = camera.focal * camera.camera_height / np.maximum(rows - camera.horizon, 1.0)
     x = (columns - camera.width / 2) * z / camera.focal
-    metres_per_pixel = z / camera.focal
-    texture = smooth_texture(rng)
+    meters_per_pixel = z / camera.focal
+    texture = draw_texture(rng)
     shade = 1 + 0.05 * sample(texture, x, z, 9.0) + 0.05 * sample(texture, x + 50, z, 41.0)
     shade += 0.03 * sample(texture, x, z + 20, 2.5)
     if place.paving:
         for along in (x, z):
             joint = np.abs((along / place.paving) % 1 - 0.5) > 0.5 - 0.035 / place.paving
-            shade -= 0.16 * joint * np.clip(0.12 / metres_per_pixel / 8, 0, 1)
+            shade -= 0.16 * joint * np.clip(0.12 / meters_per_pixel / 8, 0, 1)
         stone = np.floor(x / place.paving) * 37 + np.floor(z / place.paving) * 91
         shade += 0.05 * np.sin(stone * 12.9898)
     picture = shade[..., None] * np.array(place.ground, dtype=np.float32)
@@ -219,29 +219,29 @@ def paint_ground(camera: Camera, place: Place, rng: np.random.Generator) -> np.n
 
 
 def paint_backdrop(picture: np.ndarray, camera: Camera, place: Place, rng: np.random.Generator) -> np.ndarray:
-    """Stand a building with windows at the end of the ground."""
-    columns, rows = pixel_grid(camera)
+    """Paint a building with windows at the end of the ground."""
+    columns, rows = make_pixel_grid(camera)
     x = (columns - camera.width / 2) * place.backdrop_depth / camera.focal
     y = camera.camera_height - (rows - camera.horizon) * place.backdrop_depth / camera.focal
-    texture = smooth_texture(rng)
+    texture = draw_texture(rng)
     wall = 1 + 0.05 * sample(texture, x + 60, y + 60, 13.0) - 0.06 * (np.abs(y % 3.2) < 0.25)
     color = wall[..., None] * np.array(place.wall, dtype=np.float32) * 0.92
     window = (np.abs(x % 2.6 - 1.3) < 0.75) & (np.abs(y % 3.2 - 1.7) < 0.85)
     lit = rng.uniform(0.30, 0.62, size=(64, 64)).astype(np.float32)
     glass = lit[(y / 3.2).astype(int) % 64, np.floor(x / 2.6).astype(int) % 64][..., None]
     color = np.where(window[..., None], glass * np.array((150, 165, 178), dtype=np.float32), color)
-    kerb = (y > 0) & (y < 0.35)
-    color[kerb] *= 0.6
+    curb = (y > 0) & (y < 0.35)
+    color[curb] *= 0.6
     return np.where((y > 0)[..., None], color, picture)
 
 
-def vignette(shape: tuple[int, int]) -> np.ndarray:
+def make_vignette(shape: tuple[int, int]) -> np.ndarray:
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     return (1.05 - 0.13 * (rows**2 + columns**2))[..., None].astype(np.float32)
 
 
 def cast_shadows(background: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """Large soft shadows of what stands outside the picture."""
+    """Cast large soft shadows of objects outside the frame."""
     shadow = Image.new("L", background.size)
     paint = ImageDraw.Draw(shadow)
     for _ in range(3):
@@ -254,30 +254,30 @@ def cast_shadows(background: Image.Image, camera: Camera, rng: np.random.Generat
     return Image.composite(Image.new("RGB", background.size), background, shadow)
 
 
-def wing_wall(
+def make_wall(
     camera: Camera, place: Place, side: int, depth: float, share: float, rng: np.random.Generator
 ) -> Occluder:
-    """A wall that closes one side of the view from the frame's edge inwards; figures come from behind it."""
-    meter = camera.pixels_per_metre(depth) * SUPERSAMPLING
+    """Make a wall that covers one side of the view from the frame's edge inwards; figures come out from behind it."""
+    meter = camera.pixels_per_meter(depth) * SUPERSAMPLING
     width = round(share * camera.width * SUPERSAMPLING)
     top = max(0, round(camera.project((0, 4.2, depth))[1] * SUPERSAMPLING))
     foot = round(camera.project((0, 0, depth))[1] * SUPERSAMPLING)
     rows, columns = np.mgrid[: foot - top, :width].astype(np.float32) / meter
     course = np.floor(rows / 0.3)
     mortar = (rows % 0.3 < 0.03) | ((columns + 0.3 * (course % 2)) % 0.6 < 0.03)
-    grain = sample(smooth_texture(rng), columns, rows, 21.0)
+    grain = sample(draw_texture(rng), columns, rows, 21.0)
     shade = (0.86 if side < 0 else 0.74) * (1 + 0.05 * grain - 0.12 * mortar)
     shade[columns > (width / meter - 0.12) if side < 0 else columns < 0.12] *= 0.7
     color = np.array(place.wall[::-1] if place.paving else place.wall, dtype=np.float32) * 0.9
-    sprite = as_image(np.clip(shade[..., None] * color, 0, 255), place)
+    sprite = to_image(np.clip(shade[..., None] * color, 0, 255), place)
     sprite.putalpha(255)
     column = 0 if side < 0 else camera.width * SUPERSAMPLING - width
     span = (column / SUPERSAMPLING, (column + width) / SUPERSAMPLING)
     return Occluder(depth, sprite, column, top, span)
 
 
-def tree(camera: Camera, place: Place, x: float, z: float, rng: np.random.Generator) -> Occluder:
-    meter = camera.pixels_per_metre(z) * SUPERSAMPLING
+def make_tree(camera: Camera, place: Place, x: float, z: float, rng: np.random.Generator) -> Occluder:
+    meter = camera.pixels_per_meter(z) * SUPERSAMPLING
     size = (round(4.4 * meter), round(6.5 * meter))
     sprite = Image.new("RGBA", size)
     paint = ImageDraw.Draw(sprite)
@@ -288,22 +288,22 @@ def tree(camera: Camera, place: Place, x: float, z: float, rng: np.random.Genera
         light = rng.uniform(0.6, 1.25) - 0.12 * (cy - 2)
         leaf = (int(62 * light), int(88 * light), int(50 * light), 255)
         paint.ellipse([(cx - r) * meter, (cy - r) * meter, (cx + r) * meter, (cy + r) * meter], fill=leaf)
-    return upright(camera, place, x, z, sprite, 2.2 * meter)
+    return place_upright(camera, place, x, z, sprite, 2.2 * meter)
 
 
-def post(camera: Camera, place: Place, x: float, z: float) -> Occluder:
-    meter = camera.pixels_per_metre(z) * SUPERSAMPLING
+def make_post(camera: Camera, place: Place, x: float, z: float) -> Occluder:
+    meter = camera.pixels_per_meter(z) * SUPERSAMPLING
     sprite = Image.new("RGBA", (max(3, round(0.3 * meter)), round(5.5 * meter)))
     paint = ImageDraw.Draw(sprite)
     width, height = sprite.size
     paint.rectangle([width * 0.3, 0, width * 0.7, height], fill=(70, 74, 76, 255))
     paint.rectangle([width * 0.3, 0, width * 0.42, height], fill=(104, 108, 110, 255))
     paint.rectangle([0, height - 0.4 * meter, width, height], fill=(60, 62, 64, 255))
-    return upright(camera, place, x, z, sprite, width / 2)
+    return place_upright(camera, place, x, z, sprite, width / 2)
 
 
-def upright(camera: Camera, place: Place, x: float, z: float, sprite: Image.Image, axis: float) -> Occluder:
-    """Stand a sprite, whose trunk is at column `axis`, on the ground at (X, Z)."""
+def place_upright(camera: Camera, place: Place, x: float, z: float, sprite: Image.Image, axis: float) -> Occluder:
+    """Place a sprite, whose trunk is at column `axis`, on the ground at (X, Z)."""
     column, foot = camera.project((x, 0.0, z))
     if place.gray:
         alpha = sprite.getchannel("A")

@@ -1,4 +1,4 @@
-"""Filming: actors in a scene become frames and masks, and the frames pass a sensor and a camera's compression."""
+"""Filming: actors in a scene are rendered to frames and masks, and the frames pass through a sensor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ssrl.datasets.synthetic.motion import FPS
 from ssrl.datasets.synthetic.scene import Scene
 
 NOISE_FIELDS = 6
-SEEN_SHARE = 0.2  # of the event's own area in the frame; less does not count as visible
+SEEN_SHARE = 0.2  # of the event's usual area in the frame; less does not count as visible
 SHADOW_STRENGTH = 0.3
 
 
@@ -33,31 +33,31 @@ def film(scene: Scene, actors: list[Actor], num_frames: int) -> Iterator[Shot]:
         present = [actor for actor in actors if actor.present[frame_index]]
         for actor in present:
             center = float(actor.track.x[frame_index]), 0.0, float(actor.track.z[frame_index])
-            if in_view(scene, *center):
+            if is_in_view(scene, *center):
                 canvas.shade(center, actor.shadow_radius, scene.place.sun, SHADOW_STRENGTH)
-        for item in far_to_near(scene, present, frame_index):
+        for item in sort_far_to_near(scene, present, frame_index):
             if isinstance(item, int):
                 occluder = scene.occluders[item]
                 canvas.paste(occluder.sprite, occluder.column, occluder.row)
-            elif in_view(scene, float(item.track.x[frame_index]), 0.0, float(item.track.z[frame_index])):
-                canvas.add(item.solids(frame_index), bool(item.abnormal[frame_index]))
+            elif is_in_view(scene, float(item.track.x[frame_index]), 0.0, float(item.track.z[frame_index])):
+                canvas.add(item.make_solids(frame_index), bool(item.abnormal[frame_index]))
         frame = canvas.frame()
-        yield Shot(as_gray(frame) if scene.place.gray else frame, canvas.abnormal_pixels())
+        yield Shot(to_gray(frame) if scene.place.gray else frame, canvas.abnormal_pixels())
 
 
-def far_to_near(scene: Scene, actors: list[Actor], frame_index: int) -> list[Actor | int]:
-    """Actors and the indices of occluders in painting order."""
+def sort_far_to_near(scene: Scene, actors: list[Actor], frame_index: int) -> list[Actor | int]:
+    """Sort actors and the indices of occluders in painting order."""
     depths: list[tuple[float, Actor | int]] = [(float(a.track.z[frame_index]), a) for a in actors]
     depths += [(occluder.depth, index) for index, occluder in enumerate(scene.occluders)]
     return [item for _, item in sorted(depths, key=lambda pair: -pair[0])]
 
 
-def in_view(scene: Scene, x: float, _y: float, z: float) -> bool:
-    """Whether an actor that stands there may reach into the frame."""
+def is_in_view(scene: Scene, x: float, _y: float, z: float) -> bool:
+    """Whether an actor at this point may extend into the frame."""
     return z > 1.0 and abs(x) < scene.camera.half_view(z) + 6.0
 
 
-def as_gray(frame: np.ndarray) -> np.ndarray:
+def to_gray(frame: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).convert("L").convert("RGB"))
 
 
@@ -66,14 +66,14 @@ class Recording:
     """The settings of one recording."""
 
     num_frames: int
-    brightness: float  # 1 is as painted
+    brightness: float  # 1: as painted
     noise: float  # standard deviation in gray values
-    quantiser: int  # of the camera's MPEG-4 encoder
+    quantizer: int  # of the camera's MPEG-4 encoder
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """What one recording adds to the picture: exposure with drift and flicker, and noise."""
+    """The sensor effects of one recording: exposure with drift and flicker, and noise."""
 
     gain: np.ndarray  # (num_frames,)
     noise: np.ndarray  # (NOISE_FIELDS, H, W, 3) int16
@@ -93,7 +93,7 @@ class Sensor:
         return cls(gain, np.rint(noise).astype(np.int16), np.stack(shifts, axis=1))
 
     def expose(self, frame: np.ndarray, frame_index: int) -> np.ndarray:
-        """(H, W, 3) uint8 as the sensor gives it."""
+        """Apply the sensor to a frame: (H, W, 3) uint8."""
         field, down, right = self.order[frame_index].tolist()
         table = np.arange(256) * self.gain[frame_index]
         lit = np.minimum(table, 255).astype(np.int16)[frame]
@@ -101,10 +101,10 @@ class Sensor:
         return np.clip(lit, 0, 255).astype(np.uint8)
 
 
-def frame_labels_of(visible: np.ndarray, frame_area: int) -> np.ndarray:
-    """(num_frames,) uint8 from the number of abnormal pixels a frame, (num_frames,).
+def compute_frame_labels(visible: np.ndarray, frame_area: int) -> np.ndarray:
+    """Compute (num_frames,) uint8 labels from the number of abnormal pixels per frame, (num_frames,).
 
-    A frame counts when a fifth of the event's usual area shows, or a twentieth of the frame.
+    A frame is anomalous if a fifth of the event's usual area is visible, or a twentieth of the frame.
     """
     if not visible.any():
         return np.zeros(len(visible), dtype=np.uint8)
