@@ -99,7 +99,7 @@ def _locate_overlays(
     return links
 
 
-def _rank(video: VideoScores) -> tuple:
+def _rank(video: VideoScores) -> tuple[Any, ...]:
     """Abnormal videos first, by id; videos without a label by their highest score."""
     return -(video.label or 0), -video.highest_score if video.label is None else 0, natural_key(video.id)
 

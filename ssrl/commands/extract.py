@@ -25,7 +25,8 @@ def parse_memory(context: Any, parameter: Any, value: str | None) -> int | None:
 
 
 def parse_shard(context: Any, parameter: Any, value: str) -> Shard:
-    return _parse(Shard.parse, value)
+    shard: Shard = _parse(Shard.parse, value)
+    return shard
 
 
 def _parse(parse: Any, value: str) -> Any:

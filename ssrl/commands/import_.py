@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ssrl.commands.options import HELP
+from ssrl.commands.options import HELP, make_request, option
 from ssrl.console import EXIT_FAILED, ProgressBar, handle_errors, note, results, warn
 from ssrl.datasets import DATASET_NAMES
 from ssrl.datasets.video import Dataset
-from ssrl.geometry import ROWS
-from ssrl.store.importing import SCALES, ImportConfig, Summary
+from ssrl.store.importing import ImportConfig, Summary
 
 MAX_LISTED_MISSING = 5  # missing videos listed by name; the rest are counted
 
@@ -44,28 +44,19 @@ def checkpoint(file: Path, out: Path) -> None:
 
 
 @main.command(context_settings=HELP)
-@click.option("--layout", required=True, type=click.Choice(list(SCALES)), help="Layout of the files.")
-@click.option("--dataset", required=True, type=click.Choice(DATASET_NAMES), help="Dataset of the videos.")
+@option(ImportConfig, "layout", help="Layout of the files.")
+@option(ImportConfig, "dataset", type=click.Choice(DATASET_NAMES), help="Dataset of the videos.")
 @click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder of the files.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Store folder.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="Folder with the official frame labels.")
 @click.option("--manifest", type=click.Path(path_type=Path), help="CSV table of a custom dataset: video,label,split.")
 @click.option("--frame-labels", type=click.Path(path_type=Path), help="CSV table video,first_frame,last_frame; from 1.")
-@click.option("--rows", default=ImportConfig.rows, type=click.Choice(ROWS), show_default=True, help="What a row is.")
-@click.option("--dtype", default=ImportConfig.dtype, show_default=True, help="Stored as float32 (exact) or float16.")
-@click.option("--encoder", default=ImportConfig.encoder, show_default=True, help="Name of the encoder.")
+@option(ImportConfig, "rows", help="What a row is.")
+@option(ImportConfig, "dtype", help="Stored as float32 (exact) or float16.")
+@option(ImportConfig, "encoder", help="Name of the encoder.")
 @handle_errors
 def features(
-    layout: str,
-    dataset: str,
-    root: Path,
-    out: Path,
-    annotations: Path | None,
-    manifest: Path | None,
-    frame_labels: Path | None,
-    rows: str,
-    dtype: str,
-    encoder: str,
+    root: Path, out: Path, annotations: Path | None, manifest: Path | None, frame_labels: Path | None, **options: Any
 ) -> None:
     """Convert released features to a store. Videos already in the store are skipped.
 
@@ -82,8 +73,8 @@ def features(
     from ssrl.datasets import load_catalog
     from ssrl.store.importing import import_features
 
-    config = ImportConfig(dataset, layout, rows, dtype, encoder)  # type: ignore[arg-type]  # checked by it
-    catalog = load_catalog(dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
+    config = make_request(ImportConfig, **options)
+    catalog = load_catalog(config.dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
     note(str(catalog))
     with ProgressBar() as bar:
         bar.begin("importing", len(catalog.videos))

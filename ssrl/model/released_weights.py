@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +14,7 @@ from ssrl.errors import UserError
 from ssrl.model.config import PAPER_GRIDS, ModelConfig
 from ssrl.model.network import SSRL
 from ssrl.model.recipes import released_model
+from ssrl.plain import list_differences, to_plain
 
 # released prefix → ours; {branch} counts patch scales from 0, {scale} is branch + 2. If several map to one of ours, the
 # first is written
@@ -91,11 +92,8 @@ def to_released_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """
     model = checkpoint.model
     count = min(len(model.scales), len(PAPER_GRIDS))
-    required = _list_settings(released_model(model.feature_dim, tuple(range(1, count + 1))))
-    actual = _list_settings(model)
-    different = [
-        f"{name}: {actual[name]}, not {value}" for name, value in required.items() if actual.get(name, value) != value
-    ]
+    required = released_model(model.feature_dim, tuple(range(1, count + 1)))
+    different = list_differences(_inference_config(model), _inference_config(required))
     if different:
         raise UserError(
             f"this network differs from the release (its own, not the release's): {'; '.join(different)}. "
@@ -106,21 +104,14 @@ def to_released_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: checkpoint.weights[ours] for ours, name in renamed.items() if name}
 
 
-def _list_settings(model: ModelConfig) -> dict[str, object]:
-    """List what determines a network's scores besides its weights, by name; not dropout, which is for training only."""
-    settings: dict[str, object] = {
-        "scales": ",".join(map(str, sorted(model.scales))),
-        "standardize": model.standardize,
-        "spread_to": model.spread_to,
-        **{f"vtr.{name}": value for name, value in asdict(model.vtr).items()},
-    }
-    if model.patch_scales:
-        psr = asdict(model.psr) if model.psr is not None else {}
-        settings |= {"psr": "present" if psr else "missing", "share_psr": model.share_psr}
-        settings |= {f"psr.{name}": value for name, value in psr.items()}
-    for scale in model.patch_scales:
-        branch = model.branches[scale]
-        settings[f"grid of scale {scale}"] = f"{branch.rows}x{branch.cols}"
-        settings[f"stride of MPA at scale {scale}"] = branch.stride
-        settings[f"padding of MPA at scale {scale}"] = branch.padding
+def _inference_config(model: ModelConfig) -> dict[str, Any]:
+    """What determines a network's scores besides its weights: not dropout, and only what its scales use."""
+    settings: dict[str, Any] = to_plain(model)
+    settings["scales"] = sorted(settings["scales"])
+    settings["branches"] = {f"scale {scale}": settings["branches"][scale] for scale in sorted(model.patch_scales)}
+    for branch in (settings, *settings["branches"].values()):
+        branch.pop("dropout")
+    del settings["scale_dropout"]
+    if not model.patch_scales:
+        del settings["psr"], settings["share_psr"]
     return settings

@@ -156,7 +156,7 @@ def test_complete_videos_are_left_alone(small_set: Path, tmp_path: Path) -> None
 
 def test_a_set_of_another_configuration_is_refused(small_set: Path) -> None:
     config = SynthConfig(5, SMALL.height, SMALL.width, SMALL.num_train, 4)
-    with pytest.raises(UserError, match=r"num_test is 2, not 4; seed is 3, not 5"):
+    with pytest.raises(UserError, match=r"seed: 5, not 3; num_test: 4, not 2"):
         synthesize(small_set, config)
 
 
@@ -301,7 +301,7 @@ def test_the_command_prints_path_and_counts_and_ends_with_0(tmp_path: Path) -> N
     assert "4 videos (1 normal train, 1 abnormal train, 1 normal test, 1 abnormal test)" in result.stdout
     refused = CliRunner().invoke(main, [*arguments, "--seed", "9"])
     assert refused.exit_code == 1
-    assert "seed is 0, not 9" in refused.stderr and refused.stdout == ""
+    assert "seed: 9, not 0" in refused.stderr and refused.stdout == ""
 
 
 @pytest.mark.parametrize("arguments", [[], ["--out", "x", "--size", "240"], ["--out", "x", "--train", "1"]])

@@ -43,6 +43,7 @@ from ssrl.datasets.synthetic.video import Sensor, compute_frame_labels, film
 from ssrl.datasets.video import LABELS, SPLITS, Split
 from ssrl.errors import UserError
 from ssrl.files import TEMPORARY_MARK, replacing, write_json, write_text
+from ssrl.plain import list_differences
 
 IDENTITY_FILE = "synth.json"
 LIST_FILES: dict[Split, str] = {"train": "SH_Train.txt", "test": "SH_Test.txt"}
@@ -111,15 +112,11 @@ def claim(out: Path, config: SynthConfig) -> None:
         actual = dict(json.loads(identity_path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as e:
         raise UserError(f"{identity_path} is damaged ({e}); delete {out} or choose another folder") from e
-    expected = config.identity()
-    differing = [
-        f"{key} is {actual.get(key)}, not {expected.get(key)}"
-        for key in sorted(actual.keys() | expected.keys())
-        if actual.get(key) != expected.get(key)
-    ]
-    if differing:
+    different = list_differences(config.identity(), actual)
+    if different:
         raise UserError(
-            f"{out} holds another synthetic dataset: {'; '.join(differing)}; choose another folder or delete this one"
+            f"{out} holds another synthetic dataset (requested, not existing): {'; '.join(different)}. Choose another "
+            f"folder or delete this one"
         )
 
 
