@@ -16,7 +16,7 @@ from ssrl.geometry import Grid
 from ssrl.model.network import SSRL
 from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_bounds
+from ssrl.store.segments import compute_segment_bounds
 
 CONTEXT = 32  # snippets around the one whose score is explained
 PATH_STEPS = 16  # of integrated gradients
@@ -47,7 +47,7 @@ def snippet_scores(network: SSRL, features: dict[int, np.ndarray]) -> np.ndarray
     num_snippets = len(next(iter(features.values())))
     snippets = np.arange(num_snippets)
     if num_snippets < network.config.spread_to:
-        snippets = segment_bounds(num_snippets, network.config.spread_to)[:-1]  # with repeats, each at least once
+        snippets = compute_segment_bounds(num_snippets, network.config.spread_to)[:-1]  # with repeats
     batch = {
         scale: torch.from_numpy(array[snippets].astype(np.float32))[None].to(device)
         for scale, array in features.items()

@@ -33,7 +33,7 @@ from ssrl.model.config import ModelConfig
 from ssrl.model.network import SSRL
 from ssrl.plain import differences, from_plain, to_plain
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import open_segment_view
 from ssrl.train.data import Bags, statistics, training_bags
 from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, video_auc
 from ssrl.train.losses import Losses
@@ -90,7 +90,7 @@ class Trainer:
         """Train all stages; with `resume`, go on where the run in `folder` stopped."""
         done, state = self._earlier(resume)
         self.store.check_scales(self.config.scales)
-        view = segment_view(self.store, self.config.num_segments)
+        view = open_segment_view(self.store, self.config.num_segments)
         held_out = self.config.val_fraction if self.config.select == "val" else 0.0
         bags = training_bags(self.store, view, held_out, self.config.seed)
         for stage, scales in enumerate(self.config.stage_scales, 1):

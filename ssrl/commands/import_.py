@@ -94,7 +94,7 @@ def features(
 
 def _warn_of_labels(found: Dataset, summary: Summary) -> None:
     """What evaluation will not be able to count, and why."""
-    imported = {*summary.done, *summary.kept}
+    imported = {*summary.done, *summary.skipped}
     judged = [video for video in found.videos if video.split == "test" and video.id in imported]
     unlabeled = [video.id for video in judged if video.anomalies is None]
     if unlabeled:
@@ -113,7 +113,7 @@ def _warn_of_labels(found: Dataset, summary: Summary) -> None:
 
 def _report(summary: Summary, out: Path) -> None:
     results.print(
-        f"{out}: {len(summary.done)} videos imported ({summary.num_rows} rows), {len(summary.kept)} kept, "
+        f"{out}: {len(summary.done)} videos imported ({summary.num_rows} rows), {len(summary.skipped)} skipped, "
         f"{len(summary.failed)} failed, {len(summary.missing)} missing",
         markup=False,
     )

@@ -13,7 +13,7 @@ from ssrl.errors import UserError
 from ssrl.paper_tables.request import Job, TablesRequest
 from ssrl.paper_tables.rows import Setting, auc_tables, check_scales, runs_for, settings_of
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import open_segment_view
 from ssrl.train.stages import Trainer, TrainingWatcher
 from ssrl.workflows.train import open_trainer
 
@@ -87,7 +87,7 @@ def open_runs(request: TablesRequest) -> Runs:
     trainer = runs.trainer(runs.jobs[0])
     if trainer.test_auc is None:
         raise UserError(f"the tables are of frame AUCs, but {_what_is_missing(store)}")
-    segment_view(store, trainer.config.num_segments)
+    open_segment_view(store, trainer.config.num_segments)
     return runs
 
 

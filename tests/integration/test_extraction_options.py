@@ -14,7 +14,7 @@ from ssrl.extract.memory import LEAST_SLOTS, MOST_SLOTS, parse_bytes, slots_with
 from ssrl.extract.snippets import fill_segments, resize
 from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import open_segment_view
 from tests.media import number_of, numbered_frames, write_h264
 
 GEOMETRY = Geometry.with_paper_grids(96, 210)
@@ -65,7 +65,7 @@ def test_a_scale_that_a_run_has_not_come_to_is_named(root: Path, tmp_path: Path)
     assert store.config.scales == (1, 2)
     (lacking,) = (name for name in store.ids() if _lacks(store, name))
     with pytest.raises(UserError, match=f"{lacking} has no features of scale 2 yet"):
-        segment_view(store)
+        open_segment_view(store)
 
 
 def _lacks(store: Store, name: str) -> bool:
@@ -82,7 +82,7 @@ def test_segments_of_long_training_videos(root: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     rows = {record.id: (record.rows, record.num_frames, store.num_rows(record.id)) for record in store.records()}
     assert rows == {"long": ("segments", 600, 32), "short": ("snippets", 40, 3), "test": ("snippets", 40, 3)}
-    view = segment_view(store)
+    view = open_segment_view(store)
     np.testing.assert_array_equal(view.scales[1][view.ids.index("long")], store.features("long", 1))
 
 

@@ -19,9 +19,9 @@ from ssrl.evaluate.report.svg import merge_steps
 from ssrl.evaluate.report.write import format_csv
 from ssrl.geometry import row_bounds
 from ssrl.store.importing import ImportConfig
-from ssrl.store.layout import video_path
+from ssrl.store.layout import get_video_path
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import open_segment_view
 from ssrl.store.verify import verify
 from tests.parity import parity, released_network
 from tests.scores import make_scores
@@ -138,7 +138,7 @@ def test_a_store_holds_the_released_numbers_exactly(tmp_path: Path, three_videos
     root, annotations = three_videos
     outcome = import_features("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
     assert outcome.exit_code == 0, outcome.output
-    assert "3 videos imported (12 rows), 0 kept, 0 failed, 0 missing" in outcome.stdout
+    assert "3 videos imported (12 rows), 0 skipped, 0 failed, 0 missing" in outcome.stdout
     store = Store(tmp_path / "store")
     assert store.config == StoreConfig(
         dataset="shanghaitech",
@@ -227,7 +227,7 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert kinds["Normal_Videos_003_x264"] == ("snippets", 640, "test", 0)
     assert store.record("Abuse028_x264").video.anomalies == ((30, 90),)
     assert not [finding for finding in verify(store) if finding.problem]
-    view = segment_view(store)
+    view = open_segment_view(store)
     np.testing.assert_array_equal(view.scales[2][view.ids.index("Abuse001_x264")], videos["Abuse001_x264"][2])
 
     arguments = ["--recipe", "released", "--features", store_root, "--scales", "1,2", "--steps", "2"]
@@ -380,20 +380,20 @@ def with_shape(*shape: int):
 @pytest.mark.parametrize(
     ("scale", "damage", "reason"),
     [
-        (1, truncated, "is no readable NumPy array"),
-        (2, lambda path: path.write_bytes(b""), "is no readable NumPy array"),
-        (3, lambda path: path.write_text("no array"), "is no readable NumPy array"),
-        (1, lambda path: np.save(path, np.array([{}], dtype=object)), "is no readable NumPy array"),
+        (1, truncated, "is not a readable NumPy array"),
+        (2, lambda path: path.write_bytes(b""), "is not a readable NumPy array"),
+        (3, lambda path: path.write_text("no array"), "is not a readable NumPy array"),
+        (1, lambda path: np.save(path, np.array([{}], dtype=object)), "is not a readable NumPy array"),
         (4, archive, "is an archive of arrays"),
         (2, lambda path: np.save(path, np.ones((4, 6, D), dtype=np.int64)), "holds int64"),
-        (1, with_shape(4), "has the shape (4,)"),
+        (1, with_shape(4), "has shape (4,)"),
         (1, with_shape(0, 10, D), "01_0015_i3d.npy"),
         (1, with_shape(4, 9, D), "has 9 crops, but 01_001 has 10"),
         (3, with_shape(4, 14, D), "has 14 patches, but scale 3 has 15"),
         (2, with_shape(3, 6, D), "has 3 rows, but scale 1 of this video has 4"),
         (1, with_shape(4, 10, 65), "has D = 65, but 01_001 has D = 64"),
         (4, with_shape(4, 28, 63), "has D = 63, but 01_001 has D = 64"),
-        (4, not_a_number, "the features of scale 4 are not finite"),
+        (4, not_a_number, "scale 4 has features that are not finite"),
     ],
 )
 def test_a_damaged_file_is_named_and_the_rest_imported(
@@ -403,7 +403,7 @@ def test_a_damaged_file_is_named_and_the_rest_imported(
     damage(shanghaitech_file(root, "01_0015", scale))
     outcome = import_features("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
     assert outcome.exit_code == 1, outcome.output
-    assert "2 videos imported (8 rows), 0 kept, 1 failed, 0 missing" in outcome.stdout
+    assert "2 videos imported (8 rows), 0 skipped, 1 failed, 0 missing" in outcome.stdout
     assert "failed: 01_0015: " in outcome.stdout and reason in outcome.stdout
     assert Store(tmp_path / "store").ids() == ["01_001", "01_0014"]
 
@@ -412,7 +412,7 @@ def test_the_first_file_may_be_damaged(tmp_path: Path, three_videos: tuple[Path,
     root, annotations = three_videos
     truncated(shanghaitech_file(root, "01_001", 1))
     outcome = import_features("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
-    assert outcome.exit_code == 1 and "2 videos imported (7 rows), 0 kept, 1 failed" in outcome.stdout
+    assert outcome.exit_code == 1 and "2 videos imported (7 rows), 0 skipped, 1 failed" in outcome.stdout
 
 
 def test_missing_files_are_named_and_a_second_run_completes(tmp_path: Path, three_videos: tuple[Path, Path]) -> None:
@@ -421,13 +421,13 @@ def test_missing_files_are_named_and_a_second_run_completes(tmp_path: Path, thre
     absent.rename(tmp_path / "elsewhere.npy")
     arguments = ("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
     outcome = import_features(*arguments)
-    assert outcome.exit_code == 1 and "2 videos imported (8 rows), 0 kept, 0 failed, 1 missing" in outcome.stdout
-    assert f"missing: 01_0015: SH_PATCH35_i3d/01_0015_patch35_i3d.npy is not below {root}" in outcome.stdout
+    assert outcome.exit_code == 1 and "2 videos imported (8 rows), 0 skipped, 0 failed, 1 missing" in outcome.stdout
+    assert f"missing: 01_0015: SH_PATCH35_i3d/01_0015_patch35_i3d.npy not found below {root}" in outcome.stdout
     (tmp_path / "elsewhere.npy").rename(absent)
-    written = video_path(tmp_path / "store", "01_001").stat().st_mtime_ns
+    written = get_video_path(tmp_path / "store", "01_001").stat().st_mtime_ns
     outcome = import_features(*arguments)
-    assert outcome.exit_code == 0 and "1 videos imported (4 rows), 2 kept" in outcome.stdout
-    assert video_path(tmp_path / "store", "01_001").stat().st_mtime_ns == written
+    assert outcome.exit_code == 0 and "1 videos imported (4 rows), 2 skipped" in outcome.stdout
+    assert get_video_path(tmp_path / "store", "01_001").stat().st_mtime_ns == written
     outcome = import_features(*arguments, "--dtype", "float16")
     assert outcome.exit_code == 1 and "dtype: float16, not float32" in outcome.stderr
 
@@ -442,17 +442,17 @@ def test_two_files_of_one_name_are_told_apart_by_the_folder_or_named(
     np.testing.assert_array_equal(Store(tmp_path / "a").features("01_0015", 1), arrays_of(4, 1)[1])
     (root / "SH_Test_i3d").rename(root / "another")
     outcome = import_features(*arguments, tmp_path / "b", "--annotations", annotations)
-    assert outcome.exit_code == 1 and "failed: 01_0015: several files have its name" in outcome.stdout
+    assert outcome.exit_code == 1 and "failed: 01_0015: duplicate files" in outcome.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (("released", "manifest", "--manifest", "videos.csv"), "--layout npy"),
-        (("released", "ucsd-ped2"), "is that of shanghaitech and ucf-crime, not of 'ucsd-ped2'"),
+        (("released", "ucsd-ped2"), "is for shanghaitech and ucf-crime, not for 'ucsd-ped2'"),
         (("npy", "manifest"), "give it with --manifest"),
         (("released", "shanghaitech", "--annotations", "."), "holds no frame labels of shanghaitech"),
-        (("released", "shanghaitech"), "no features of shanghaitech below"),
+        (("released", "shanghaitech"), "no shanghaitech features below"),
         (("released", "shanghaitech", "--manifest", "videos.csv"), "go with --dataset manifest alone"),
         (("npy", "manifest", "--manifest", "videos.csv", "--annotations", "."), "--frame-labels"),
     ],

@@ -15,7 +15,7 @@ from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc
 from ssrl.model.network import SSRL, Output, keep_scales
 from ssrl.model.recipes import RECIPES, find_recipe
 from ssrl.store.reader import Store
-from ssrl.store.segments import pool_segments, segment_bounds, segment_view
+from ssrl.store.segments import compute_segment_bounds, open_segment_view, pool_segments
 from ssrl.train.data import draw, statistics, training_bags
 from ssrl.train.losses import Losses, select_top_k, ssrl_losses
 from ssrl.train.stages import Trainer, TrainingWatcher
@@ -127,7 +127,7 @@ def test_the_log_has_a_line_a_step_and_a_line_a_stage(store: Store, tmp_path: Pa
 
 
 def test_validation_videos_are_training_videos_that_are_not_trained_on(store: Store) -> None:
-    bags = training_bags(store, segment_view(store), 0.25, seed=0)
+    bags = training_bags(store, open_segment_view(store), 0.25, seed=0)
     everything = np.concatenate([bags.training, bags.held_out])
     train_ids = {record.id for record in store.records("train")}
     assert sorted(bags.view.ids[row] for row in everything) == sorted(train_ids)
@@ -147,7 +147,7 @@ def test_draws_repeat_no_row_before_all_were_drawn() -> None:
 
 
 def test_statistics_are_those_of_the_training_rows(store: Store) -> None:
-    view = segment_view(store)
+    view = open_segment_view(store)
     rows = np.array([0, 3])
     mean, std = statistics(view, 2, rows)
     values = view.scales[2][rows].astype(np.float64).reshape(-1, D)
@@ -215,7 +215,7 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
     with torch.inference_mode():
         segments = network(pooled).scores[0].numpy()
         raw = network({s: torch.from_numpy(array.astype(np.float32))[None] for s, array in features.items()}).scores[0]
-    bounds = segment_bounds(len(features[1]), 32)[:-1]
+    bounds = compute_segment_bounds(len(features[1]), 32)[:-1]
     expected = [segments[bounds == snippet].mean() for snippet in range(len(features[1]))]
     np.testing.assert_allclose(snippet_scores(network, features), expected, atol=1e-6)
     as_it_is = SSRL(replace(network.config, spread_to=0)).eval()
