@@ -38,7 +38,7 @@ class Runs:
         return open_trainer(job.training(self.request), self.store)
 
     def unfinished(self) -> list[Job]:
-        return [job for job in self.jobs if self.trainer(job).finished() is None]
+        return [job for job in self.jobs if self.trainer(job).find_finished() is None]
 
     def work(self, watch: Watch) -> None:
         """Train until every run is finished or in the hands of another process."""
@@ -48,7 +48,7 @@ class Runs:
     def _attempt(self, job: Job, number: int, watch: Watch) -> bool:
         """Whether there was something to train, and it was ours."""
         trainer = self.trainer(job)
-        if trainer.finished() is not None:
+        if trainer.find_finished() is not None:
             return False
         trainer.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -56,7 +56,7 @@ class Runs:
         except Timeout:
             return False
         with lock:
-            if trainer.finished() is not None:  # another finished it in this moment
+            if trainer.find_finished() is not None:  # another finished it in this moment
                 return False
             with watch(job, number, len(self.jobs)) as watcher:
                 trainer.run(watcher, resume=True)
@@ -68,7 +68,7 @@ class Runs:
 
     def _auc(self, row: Setting, seed: int) -> float:
         job = next(job for job in self.jobs if job.seed == seed and job.run.gives(row))
-        finished = self.trainer(job).finished()
+        finished = self.trainer(job).find_finished()
         assert finished is not None
         auc = next(stage.last_test_auc for stage in finished.stages if stage.scales == row.scales)
         if auc is None:
