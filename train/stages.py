@@ -102,7 +102,7 @@ class Trainer:
         return Run(self.folder, tuple(done))
 
     def find_finished(self) -> Run | None:
-        """Find the run in `folder`, if all its stages are done. Raises a UserError if it was started with other settings."""
+        """Find the run in `folder`, if all its stages are done. Raises a UserError if its settings differ."""
         if not self._get_stage_path(len(self.config.stage_scales)).exists():
             return None
         done, _ = self._load_progress(resume=True)

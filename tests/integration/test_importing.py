@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from ssrl.commands import evaluate, import_, train
 from ssrl.commands import store as store_command
 from ssrl.config import StoreConfig
-from ssrl.evaluate.protocol import frame_arrays
+from ssrl.evaluate.protocol import expand_to_frames
 from ssrl.evaluate.report.svg import merge_steps
 from ssrl.evaluate.report.write import format_csv
 from ssrl.geometry import row_bounds
@@ -235,8 +235,8 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert outcome.exit_code == 0, outcome.output
     outcome = run(evaluate.main, "--ckpt", tmp_path / "run" / "best.pt", "--report", tmp_path / "report")
     assert outcome.exit_code == 0, outcome.output
-    assert "numbers of frames of 2 videos are not known: 16 a snippet were taken" in outcome.stderr
-    assert outcome.stderr.count("were taken") == 1
+    assert "2 videos are of unknown length: assuming 16 frames per snippet" in outcome.stderr
+    assert outcome.stderr.count("unknown length") == 1
     assert "no heatmaps for 2 videos: their features were imported" in outcome.stderr
     assert (tmp_path / "report" / "index.html").is_file() and not (tmp_path / "report" / "where").exists()
 
@@ -309,7 +309,7 @@ def test_segments_lie_evenly_over_the_frames_by_hand() -> None:
 @pytest.mark.parametrize("protocol", ["true", "released"])
 def test_scores_of_segments_hold_for_their_frames(protocol: str) -> None:
     video = make_scores("v", 1, "", 7, None, np.array([0.25, 0.5, 0.75]), 16, ((5, 7),), rows="segments")
-    scores, labels = frame_arrays(video, protocol)  # type: ignore[arg-type]
+    scores, labels = expand_to_frames(video, protocol)  # type: ignore[arg-type]
     assert scores.tolist() == [0.25] * 2 + [0.5] * 2 + [0.75] * 3  # bounds 0, 2, 4, 7
     assert labels.tolist() == [0] * 5 + [1] * 2
     assert [line.split(",")[1] for line in format_csv(video).split()[1:]] == [f"{score:g}" for score in scores]
@@ -480,7 +480,7 @@ def test_without_annotations_evaluation_says_what_it_cannot_tell(
     outcome = run(evaluate.main, *arguments)
     assert outcome.exit_code == 0, outcome.output
     assert "not defined (no abnormal video has frame labels)" in outcome.stdout
-    assert "without frame labels, so that video_auc alone counts them: 01_0015" in outcome.stderr
+    assert "without frame labels, counted by video_auc only: 01_0015" in outcome.stderr
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert metrics["auc"] is None and metrics["video_auc"] is not None
     assert metrics["undefined"]["auc"] == "no abnormal video has frame labels"

@@ -11,7 +11,13 @@ import torch
 from ssrl.checkpoints import load_checkpoint
 from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
-from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_split, snippet_scores
+from ssrl.evaluate.scoring import (
+    compute_attention_masks,
+    compute_contribution_masks,
+    make_frame_auc,
+    score_snippets,
+    score_split,
+)
 from ssrl.model.network import SSRL, Output, keep_scales
 from ssrl.model.recipes import RECIPES, find_recipe
 from ssrl.store.reader import Store
@@ -44,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def trainer(store: Store, folder: Path, recipe: str = "paper", **changes: object) -> Trainer:
     settings = {"scales": (1, 2), "steps": 10, "check_every": 4, "videos_per_half": 4, **changes}
     config = find_recipe(recipe).training(**settings)
-    return Trainer(store, folder, config, RECIPES[recipe].model(D, config.scales), test_auc=frame_auc(store))
+    return Trainer(store, folder, config, RECIPES[recipe].model(D, config.scales), test_auc=make_frame_auc(store))
 
 
 def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
@@ -216,10 +222,10 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
         raw = network({s: torch.from_numpy(array.astype(np.float32))[None] for s, array in features.items()}).scores[0]
     bounds = compute_segment_bounds(len(features[1]), 32)[:-1]
     expected = [segments[bounds == snippet].mean() for snippet in range(len(features[1]))]
-    np.testing.assert_allclose(snippet_scores(network, features), expected, atol=1e-6)
+    np.testing.assert_allclose(score_snippets(network, features), expected, atol=1e-6)
     as_it_is = SSRL(replace(network.config, spread_to=0)).eval()
     as_it_is.load_state_dict(network.state_dict())
-    np.testing.assert_allclose(snippet_scores(as_it_is, features), raw, atol=1e-6)
+    np.testing.assert_allclose(score_snippets(as_it_is, features), raw, atol=1e-6)
 
 
 def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
@@ -230,7 +236,7 @@ def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> No
     for record in store.records("test"):
         if record.video.label:
             features = {2: store.features(record.id, 2)}
-            masks = contribution_masks(network, features, 4, grids)
+            masks = compute_contribution_masks(network, features, 4, grids)
             assert masks[2].shape == (2, 3) and masks[2].argmax() == 0 and masks[2].max() == 1
 
 
@@ -238,7 +244,7 @@ def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
     network = SSRL(RECIPES["paper"].model(D, (1, 2, 4))).eval()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     features = {scale: store.features(store.ids()[0], scale) for scale in (1, 2, 4)}
-    masks = attention_masks(network, features, 0, grids)
+    masks = compute_attention_masks(network, features, 0, grids)
     assert {scale: mask.shape for scale, mask in masks.items()} == {2: (2, 3), 4: (4, 7)}
     without = SSRL(replace(network.config, psr=None)).eval()
-    assert attention_masks(without, features, 0, grids) == {}
+    assert compute_attention_masks(without, features, 0, grids) == {}
