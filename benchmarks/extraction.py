@@ -28,7 +28,7 @@ from benchmarks.peak import peak_flops
 from ssrl.console import note, results
 from ssrl.datasets.video import Video
 from ssrl.extract.encoders import Encoder, load_encoder
-from ssrl.extract.flops import snippet_flops
+from ssrl.extract.flops import count_snippet_flops
 from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
 from ssrl.extract.readers import open_reader
 from ssrl.extract.runtimes import RuntimeSettings, choose_runtime
@@ -150,7 +150,7 @@ def count_flops(settings: RuntimeSettings) -> int:
     """What a runtime computes for one snippet."""
     encoder = settings.encoder
     network = encoder.copy_for_cpu() if settings.name == "openvino" else copy.deepcopy(encoder.network)
-    return snippet_flops(encoder.prepare, network, GEOMETRY, SCALES)
+    return count_snippet_flops(encoder.prepare, network, GEOMETRY, SCALES)
 
 
 def settings_name(settings: RuntimeSettings) -> str:
@@ -159,7 +159,7 @@ def settings_name(settings: RuntimeSettings) -> str:
 
 def way(settings: RuntimeSettings, snippet: np.ndarray, reference: dict[int, np.ndarray], repeats: int) -> Way:
     runtime = settings.load(GEOMETRY.grids)
-    features, seconds = timed(lambda: runtime.snippets(snippet[None]), repeats)
+    features, seconds = timed(lambda: runtime.encode_snippets(snippet[None]), repeats)
     return Way(settings_name(settings), seconds, min_cosine(features, reference))
 
 
@@ -216,7 +216,7 @@ def run_end_to_end(settings: RuntimeSettings, plan: Plan, clip: Path, folder: Pa
     write_start(clip, long, GEOMETRY.frames_per_snippet * plan.num_snippets)
     config = settings.encoder.describe_features("bench", geometry=GEOMETRY, precision=settings.precision, scales=SCALES)
     writer = StoreWriter(folder / f"store-{name}", config)
-    runtimes = settings.runtimes(GEOMETRY)
+    runtimes = settings.make_runtimes(GEOMETRY)
     extract_videos([Video("warm-up", short, 0, "test")], writer, runtimes, FailingWatcher())
     began = time.perf_counter()
     extract_videos([Video("clip", long, 0, "test")], writer, runtimes, FailingWatcher())

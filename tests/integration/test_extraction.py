@@ -91,7 +91,7 @@ def test_features_are_those_of_the_patches_encoded_one_by_one(extracted: Store, 
 def test_a_second_run_keeps_what_is_there(extracted: Store, videos: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in extracted.root.rglob("*.h5")}
     outcome = extract(videos, extracted.root, "--dtype", "float32", "--precision", "float32")
-    assert outcome.exit_code == 0 and "0 videos extracted" in outcome.stdout and "3 kept" in outcome.stdout
+    assert outcome.exit_code == 0 and "0 videos extracted" in outcome.stdout and "3 skipped" in outcome.stdout
     assert times == {path: path.stat().st_mtime_ns for path in extracted.root.rglob("*.h5")}
 
 
@@ -190,7 +190,7 @@ def test_a_killed_run_resumes_to_the_same_store(videos: Path, tmp_path: Path, en
     kept = Store(tmp_path / "cut").ids()
     assert 1 <= len(kept) < 3
     again = subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True, text=True)
-    assert f"{len(kept)} kept" in again.stdout
+    assert f"{len(kept)} skipped" in again.stdout
     assert features_of(tmp_path / "cut") == features_of(tmp_path / "whole")
 
 
@@ -206,7 +206,7 @@ def test_i3d_features_equal_pytorchvideos_own_network(tmp_path: Path) -> None:
     geometry = Geometry(96, 96, 16, ((96, 96), (48, 48)))
     settings = choose_runtime(load_encoder("i3d_r50", str(tmp_path / "i3d.pyth")), "torch", "cpu", "float32")
     snippet = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
-    features = settings.runtimes(geometry)((1, 2)).snippets(snippet[None])
+    features = settings.make_runtimes(geometry)((1, 2)).encode_snippets(snippet[None])
     normalized = (torch.from_numpy(snippet).float() / 255 - 0.45) / 0.225
     pixels = normalized.permute(3, 0, 1, 2)[None]
     patches = {1: [pixels], 2: [pixels[..., r : r + 48, c : c + 48] for r in (0, 48) for c in (0, 48)]}

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from ssrl.commands.extract import main
 from ssrl.errors import UserError
-from ssrl.extract.memory import LEAST_SLOTS, MOST_SLOTS, parse_bytes, slots_within
+from ssrl.extract.memory import MAX_SLOTS, MIN_SLOTS, fit_slots, parse_bytes
 from ssrl.extract.snippets import fill_segments, resize
 from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
@@ -55,7 +55,7 @@ def test_scales_are_added_without_redoing_the_others(root: Path, tmp_path: Path)
         assert grown.record(name) == whole.record(name)
         for scale in (1, 2, 3, 4):
             np.testing.assert_allclose(grown.features(name, scale), whole.features(name, scale), rtol=1e-5, atol=1e-6)
-    assert "2 kept" in extract(tmp_path, tmp_path / "grown", "--scales", "1").stdout
+    assert "2 skipped" in extract(tmp_path, tmp_path / "grown", "--scales", "1").stdout
 
 
 def test_a_scale_that_a_run_has_not_come_to_is_named(root: Path, tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_no_amount_of_memory() -> None:
 
 def test_slots_fit_the_memory_and_too_little_is_refused_with_the_least() -> None:
     paper = Geometry()
-    assert slots_within(64 << 30, 1 << 30, paper, 1) == MOST_SLOTS
-    tight = slots_within(2 << 30, 1 << 30, paper, 1)
-    assert LEAST_SLOTS <= tight < MOST_SLOTS and tight * 16 * 480 * 840 * 3 < 1 << 30
+    assert fit_slots(64 << 30, 1 << 30, paper, 1) == MAX_SLOTS
+    tight = fit_slots(2 << 30, 1 << 30, paper, 1)
+    assert MIN_SLOTS <= tight < MAX_SLOTS and tight * 16 * 480 * 840 * 3 < 1 << 30
     with pytest.raises(UserError, match=r"needs 1\.43G"):
-        slots_within(1 << 30, 1 << 30, paper, 1)
+        fit_slots(1 << 30, 1 << 30, paper, 1)
 
 
 def test_memory_is_an_option(root: Path, tmp_path: Path) -> None:

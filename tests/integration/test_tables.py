@@ -13,7 +13,7 @@ from filelock import FileLock
 from ssrl.commands import tables
 from ssrl.config import StoreConfig
 from ssrl.errors import UserError
-from ssrl.extract.flops import encoder_complexity
+from ssrl.extract.flops import count_encoder_complexity
 from ssrl.geometry import Geometry
 from ssrl.model.flops import Complexity, network_complexity
 from ssrl.model.recipes import ablated, paper_model
@@ -200,7 +200,7 @@ def test_table_6_counts_crops_and_the_encoder() -> None:
     config = StoreConfig("any", "micro3d", "embedded", "0" * 64, 256, num_crops=10)
     rows = {name: list(counts) for name, *counts in make_table_6("paper", FULL, config)}
     assert rows["SSRL"] == cells(network_complexity(paper_model(256, FULL), 32, 10))
-    found = encoder_complexity("micro3d", Geometry(), FULL)
+    found = count_encoder_complexity("micro3d", Geometry(), FULL)
     assert rows["encoder micro3d, 32 snippets"] == cells(Complexity(found.parameters, 32 * found.macs))
 
 
