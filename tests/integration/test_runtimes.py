@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from benchmarks.peak import peak_flops
+from benchmarks.peak import measure_peak_flops
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.encoders.i3d import normalized
@@ -228,7 +228,7 @@ def test_compiled_networks_are_cached_on_disk(tmp_path: Path, snippets: np.ndarr
 
 
 def test_the_peak_is_that_of_a_matrix_product() -> None:
-    slow = peak_flops("cpu", "float32", matrix=256)
+    slow = measure_peak_flops("cpu", "float32", matrix=256)
     assert 1e8 < slow < 1e14
 
 
