@@ -1,1 +1,1 @@
-"""What is slow and what is right at full size: scripts to run by hand or by `make bench`."""
+"""Full-size benchmarks of speed, memory and correctness, run by hand or by `make bench`."""

@@ -1,7 +1,7 @@
-"""I3D at full size against pytorchvideo's own network: python -m benchmarks.i3d_parity
+"""Full-size I3D against pytorchvideo's own network: python -m benchmarks.i3d_parity
 
-Writes random weights of pytorchvideo's network to a file, extracts one real 480x840 snippet with `ssrl-extract
---encoder i3d_r50 --weights FILE` in a process of its own, whose peak memory is measured, and compares every patch with
+Writes random weights of pytorchvideo's network to a file, extracts one 480x840 snippet with `ssrl-extract --encoder
+i3d_r50 --weights FILE` in a separate process, whose peak memory it measures, and compares every patch with
 pytorchvideo's blocks run on that patch alone in float32.
 """
 
@@ -17,7 +17,7 @@ from pytorchvideo.models.hub import i3d_r50
 from torch.nn import functional as F
 
 from benchmarks.clip import write_clip
-from benchmarks.peak_memory import peak_bytes
+from benchmarks.peak_memory import measure_peak_bytes
 from ssrl.extract.encoders.i3d import randomize_norms
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
@@ -30,14 +30,14 @@ def main() -> None:
         folder = Path(name)
         clip = write_clip(folder)
         (folder / "videos.csv").write_text("video,label,split\nclip.mp4,0,test\n")
-        model = untrained()
+        model = make_untrained()
         torch.save({"model_state": model.state_dict()}, folder / "i3d.pyth")
         peak = extract(folder)
         compare(model, clip, Store(folder / "store"))
-        print(f"peak memory, decoder included: {peak / 2**30:.2f} GiB")
+        print(f"peak memory, including the decoder: {peak / 2**30:.2f} GiB")
 
 
-def untrained() -> Any:
+def make_untrained() -> Any:
     torch.manual_seed(0)
     model = i3d_r50(pretrained=False).eval()
     randomize_norms(model)
@@ -45,10 +45,10 @@ def untrained() -> Any:
 
 
 def extract(folder: Path) -> int:
-    """Run ssrl-extract on the clip; the peak of it and its decoder in bytes."""
+    """Run ssrl-extract on the clip; return the peak memory of it and its decoder in bytes."""
     arguments = ["--dataset", "manifest", "--root", folder, "--manifest", folder / "videos.csv"]
     arguments += ["--out", folder / "store", "--encoder", "i3d_r50", "--weights", folder / "i3d.pyth"]
-    return peak_bytes([*arguments, "--precision", "float32", "--dtype", "float32"])
+    return measure_peak_bytes([*arguments, "--precision", "float32", "--dtype", "float32"])
 
 
 def compare(model: Any, clip: Path, store: Store) -> None:
@@ -69,7 +69,7 @@ def compare(model: Any, clip: Path, store: Store) -> None:
                     hidden = block(hidden)
                 expected = F.adaptive_avg_pool3d(hidden, 1).flatten().numpy()
             worst = max(worst, float(np.abs(features[0, n] - expected).max() / np.abs(expected).max()))
-        print(f"scale {grid.scale}: shape {features.shape}, largest difference {worst:.1e} of the largest feature")
+        print(f"scale {grid.scale}: shape {features.shape}, max difference {worst:.1e} of the max feature")
 
 
 if __name__ == "__main__":

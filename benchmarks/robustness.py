@@ -1,11 +1,10 @@
-"""What extraction survives: python -m benchmarks.robustness
+"""Failures that extraction survives: python -m benchmarks.robustness
 
-kills       SIGKILL at 20 random moments, the same command again after each
-a rank      two ranks under torchrun, one of them killed with SIGKILL, the same command again
-damage      twenty files that were cut off, overwritten in their stream or beheaded, among good ones
+kills       SIGKILL at 20 random moments, rerunning the command after each
+a rank      two ranks under torchrun, one killed with SIGKILL, rerunning the command
+damage      twenty files that are truncated, partly overwritten or without their header, among good ones
 
-After each, the store must be equal to that of an undisturbed run, dataset by dataset and byte by byte. Exits with 1
-where it is not.
+After each, the store must be bit-exact with that of an uninterrupted run, dataset by dataset. Exits with 1 if not.
 """
 
 from __future__ import annotations
@@ -36,99 +35,100 @@ TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-
 
 
 @click.command()
-@click.option("--kills", default=20, show_default=True, help="How often the run is killed.")
-@click.option("--seed", default=0, show_default=True, help="Of moments and damage.")
+@click.option("--kills", default=20, show_default=True, help="Number of kills.")
+@click.option("--seed", default=0, show_default=True, help="Seed of kill times and damage.")
 def main(kills: int, seed: int) -> None:
-    """Kill and damage, and compare with an undisturbed run."""
-    chance = random.Random(seed)
+    """Kill runs, damage files, and compare with an uninterrupted run."""
+    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         videos = write_videos(folder / "videos")
         write_table(folder / "videos.csv", videos)
-        seconds = timed(lambda: run(command(folder, "whole")))
-        whole = contents(folder / "whole")
-        note(f"an undisturbed run over {len(videos)} videos took {seconds:.0f} s")
+        seconds = measure_seconds(lambda: run(make_command(folder, "whole")))
+        whole = read_datasets(folder / "whole")
+        note(f"an uninterrupted run over {len(videos)} videos took {seconds:.0f} s")
         outcomes = [
-            killed(folder, whole, kills, seconds, chance),
-            one_rank_killed(folder, whole, seconds, chance),
-            damaged(folder, whole, chance),
+            check_kills(folder, whole, kills, seconds, rng),
+            check_killed_rank(folder, whole, seconds, rng),
+            check_damage(folder, whole, rng),
         ]
     if not all(outcomes):
         sys.exit(1)
 
 
-def killed(folder: Path, whole: dict[str, bytes], kills: int, seconds: float, chance: random.Random) -> bool:
-    """SIGKILL at random moments of runs that resume each other; one that ends before its moment begins a new store."""
+def check_kills(folder: Path, whole: dict[str, bytes], kills: int, seconds: float, rng: random.Random) -> bool:
+    """Kill runs that resume each other at random moments; after a run that ends sooner, start a new store."""
     count = 0
     while count < kills:
-        process = subprocess.Popen(command(folder, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(make_command(folder, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            process.wait(chance.uniform(0.1, 0.9) * seconds)
-            if process.returncode or contents(folder / "killed") != whole:
-                return check(False, "a run that ended before its moment")
+            process.wait(rng.uniform(0.1, 0.9) * seconds)
+            if process.returncode or read_datasets(folder / "killed") != whole:
+                return check(False, "a run that ended before it was killed")
             shutil.rmtree(folder / "killed")
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             count += 1
-    run(command(folder, "killed"))
-    return check(contents(folder / "killed") == whole, f"killed {kills} times and resumed")
+    run(make_command(folder, "killed"))
+    return check(read_datasets(folder / "killed") == whole, f"killed {kills} times and resumed")
 
 
-def one_rank_killed(folder: Path, whole: dict[str, bytes], seconds: float, chance: random.Random) -> bool:
-    """torchrun ends when a rank dies; the same command takes up what it left."""
-    ranks = command(folder, "ranks", TORCHRUN)
+def check_killed_rank(folder: Path, whole: dict[str, bytes], seconds: float, rng: random.Random) -> bool:
+    """torchrun ends when a rank dies; rerunning the command resumes."""
+    ranks = make_command(folder, "ranks", TORCHRUN)
     process = subprocess.Popen(ranks, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(list((folder / "ranks").rglob("*.h5"))) < 2 and process.poll() is None:
         time.sleep(0.05)
-    workers = children(process.pid)
-    os.kill(chance.choice(workers), signal.SIGKILL)
+    workers = list_children(process.pid)
+    os.kill(rng.choice(workers), signal.SIGKILL)
     status = process.wait()
-    kept = len(contents(folder / "ranks")) // 4
+    num_done = len(read_datasets(folder / "ranks")) // 4
     run(ranks)
-    equal = contents(folder / "ranks") == whole
-    return check(status != 0 and equal, f"one of two ranks killed with {kept} of {len(whole) // 4} videos done")
+    equal = read_datasets(folder / "ranks") == whole
+    return check(status != 0 and equal, f"one of two ranks killed with {num_done} of {len(whole) // 4} videos done")
 
 
-def damaged(folder: Path, whole: dict[str, bytes], chance: random.Random) -> bool:
-    """Every good video whole, every bad one named, no hang and no crash."""
+def check_damage(folder: Path, whole: dict[str, bytes], rng: random.Random) -> bool:
+    """Every good video is complete, every bad one reported, without a hang or a crash."""
     good = sorted((folder / "videos").iterdir())
-    bad = [damage(folder / "videos", good[i % len(good)], i, chance) for i in range(NUM_DAMAGED)]
+    bad = [damage_copy(folder / "videos", good[i % len(good)], i, rng) for i in range(NUM_DAMAGED)]
     write_table(folder / "damaged.csv", [*good, *bad])
-    began = time.monotonic()
+    start = time.monotonic()
     outcome = subprocess.run(
-        command(folder, "damaged", table="damaged.csv"), capture_output=True, text=True, timeout=1800
+        make_command(folder, "damaged", table="damaged.csv"), capture_output=True, text=True, timeout=1800
     )
-    found = contents(folder / "damaged")
+    datasets = read_datasets(folder / "damaged")
     lines = [line for line in outcome.stdout.splitlines() if line.startswith(("failed:", "substituted:", "truncated:"))]
-    named = {path.stem for path in bad if any(f": {path.stem}: " in line for line in lines)}
+    reported = {path.stem for path in bad if any(f": {path.stem}: " in line for line in lines)}
     for line in lines:
         note(line)
-    silent = sorted({path.stem for path in bad} - named)
-    note(f"{time.monotonic() - began:.0f} s; bad ones that nothing was said of: {', '.join(silent) or 'none'}")
-    complete = all(found.get(name) == content for name, content in whole.items())
-    return check(outcome.returncode == 1 and complete and not silent, f"{NUM_DAMAGED} damaged files among {len(good)}")
+    unreported = sorted({path.stem for path in bad} - reported)
+    note(f"{time.monotonic() - start:.0f} s; damaged files not reported: {', '.join(unreported) or 'none'}")
+    complete = all(datasets.get(name) == content for name, content in whole.items())
+    passed = outcome.returncode == 1 and complete and not unreported
+    return check(passed, f"{NUM_DAMAGED} damaged files among {len(good)}")
 
 
-def damage(folder: Path, source: Path, number: int, chance: random.Random) -> Path:
-    """A copy that is cut off, overwritten at some places of its second half, or robbed of its head."""
+def damage_copy(folder: Path, source: Path, number: int, rng: random.Random) -> Path:
+    """Write a copy that is truncated, partly overwritten, or without its header."""
     content = bytearray(source.read_bytes())
-    kind = ("cut", "overwritten", "beheaded")[number % 3]
-    if kind == "cut":
-        del content[int(len(content) * chance.uniform(0.05, 0.95)) :]
+    kind = ("truncated", "overwritten", "headless")[number % 3]
+    if kind == "truncated":
+        del content[int(len(content) * rng.uniform(0.05, 0.95)) :]
     elif kind == "overwritten":
         for _ in range(8):
-            at = chance.randrange(len(content) // 5, len(content) * 4 // 5)
-            content[at : at + 200] = chance.randbytes(min(200, len(content) - at))
+            start = rng.randrange(len(content) // 5, len(content) * 4 // 5)
+            content[start : start + 200] = rng.randbytes(min(200, len(content) - start))
     else:
-        del content[: int(len(content) * chance.uniform(0.01, 0.5))]
+        del content[: int(len(content) * rng.uniform(0.01, 0.5))]
     path = folder / f"bad-{number:02d}-{kind}{source.suffix}"
     path.write_bytes(content)
     return path
 
 
 def write_videos(folder: Path) -> list[Path]:
-    """MP4 (H.264) and AVI (MPEG-4) files of several lengths, cut from one street scene."""
+    """Write MP4 (H.264) and AVI (MPEG-4) files of several lengths, cut from one street scene."""
     import av
 
     folder.mkdir(parents=True)
@@ -156,7 +156,7 @@ def write_table(path: Path, videos: Iterable[Path]) -> None:
         table.writerows([("video", "label", "split"), *((video.name, 0, "test") for video in videos)])
 
 
-def command(folder: Path, store: str, launcher: list[str] | None = None, table: str = "videos.csv") -> list[str]:
+def make_command(folder: Path, store: str, launcher: list[str] | None = None, table: str = "videos.csv") -> list[str]:
     arguments = ["--dataset", "manifest", "--root", folder / "videos", "--manifest", folder / table, "--size", SIZE]
     start = [sys.executable, "-m", *(launcher or []), "ssrl.extract"]
     return [*start, *map(str, [*arguments, "--out", folder / store])]
@@ -166,29 +166,29 @@ def run(arguments: list[str]) -> None:
     subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    """The bytes of every dataset of every video, by the video's file and the dataset's name."""
-    found = {}
+def read_datasets(root: Path) -> dict[str, bytes]:
+    """The bytes of every HDF5 dataset of every video, by file and dataset name."""
+    datasets = {}
     for path in sorted((root / "videos").rglob("*.h5")):
         with h5py.File(path, "r") as file:
-            found.update({f"{path.stem}/{name}": dataset[()].tobytes() for name, dataset in file.items()})
-    return found
+            datasets.update({f"{path.stem}/{name}": dataset[()].tobytes() for name, dataset in file.items()})
+    return datasets
 
 
-def children(parent: int) -> list[int]:
-    """The processes that a process has started (Linux)."""
+def list_children(parent: int) -> list[int]:
+    """List the child processes of a process (Linux)."""
     return [int(number) for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
 
 
-def timed(work: Callable[[], None]) -> float:
-    began = time.monotonic()
+def measure_seconds(work: Callable[[], None]) -> float:
+    start = time.monotonic()
     work()
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
-def check(holds: bool, what: str) -> bool:
-    results.print(f"{'holds' if holds else 'FAILS'}: {what}")
-    return holds
+def check(passed: bool, what: str) -> bool:
+    results.print(f"{'passed' if passed else 'FAILED'}: {what}")
+    return passed
 
 
 if __name__ == "__main__":

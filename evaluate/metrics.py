@@ -1,16 +1,16 @@
-"""How good the scores are: one `Evaluation` from the scores of all test videos (Sect. 4.1).
+"""The metrics of Sect. 4.1: one `Evaluation` from the scores of all test videos.
 
-    auc           area under the ROC curve of all test frames together; the number that papers report
+    auc           area under the ROC curve over all test frames; the number that papers report
     ap            average precision: scikit-learn's `average_precision_score`, a sum of steps
-    pr_auc        area under the precision-recall curve by trapezoids, which most repositories call AP
-    auc_abnormal  as `auc`, on the frames of abnormal videos alone
-    video_auc     the highest snippet score of each video against the video's label; needs no frame labels
-    far           share of the frames of normal videos that score 0.5 or more (a false alarm), 0..1
-    per_class     for each class of abnormal videos, `auc` on the videos of that class alone and, as
-                  `auc_with_normal`, on those and all normal videos
+    pr_auc        area under the precision-recall curve by the trapezoidal rule, which most repositories call AP
+    auc_abnormal  `auc` over the frames of abnormal videos only
+    video_auc     video-level AUC: each video's highest snippet score against its label; needs no frame labels
+    far           false alarm rate: fraction of the frames of normal videos that score 0.5 or more
+    per_class     for each class of abnormal videos, `auc` over the videos of that class only and, as
+                  `auc_with_normal`, over those and all normal videos
 
-Every frame counts once; equal scores count half, as always in an ROC area. A metric that is not defined is
-None, and `undefined` tells why.
+Every frame counts once; tied scores count half, as always in an ROC AUC. An undefined metric is None, and
+`undefined` says why.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from ssrl.errors import UserError
 from ssrl.evaluate.protocol import (
     Protocol,
     VideoScores,
-    annotation_warnings,
     check_protocol,
-    frame_arrays,
-    length_warnings,
+    describe_conflicts,
+    describe_unknown_lengths,
+    expand_to_frames,
 )
 
-THRESHOLD = 0.5  # of the false-alarm rate, as the literature reports it
-LOW_FAR_PERCENT = 1  # the second operating point allows this many false alarms in 100 normal frames
-CURVE_STEP = 1 / 400  # curves are kept for pictures: one point for this much of their length
+THRESHOLD = 0.5  # of the false alarm rate, as in the literature
+LOW_FAR_PERCENT = 1  # the second operating point allows false alarms in this many of 100 normal frames
+CURVE_STEP = 1 / 400  # arc length per point of a thinned curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +50,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What happens where a frame raises the alarm from `threshold` on."""
+    """The rates when every frame that scores `threshold` or more raises an alarm."""
 
     threshold: float
-    far: float  # share of the frames of normal videos that raise it
-    detection_rate: float | None  # share of the anomalous frames that raise it; None without any
+    far: float  # fraction of the frames of normal videos that raise it
+    detection_rate: float | None  # fraction of anomalous frames that raise it; None if there are none
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The abnormal videos of one class; None where the frames are all of one kind."""
+    """The abnormal videos of one class. An AUC is None if its frames are all of one kind."""
 
     num_videos: int
     num_frames: int
@@ -70,7 +70,7 @@ class ClassResult:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The metrics of one checkpoint on one test set. Rates and areas lie in 0..1."""
+    """The metrics of one checkpoint on one test set. Rates and AUCs lie in 0..1."""
 
     protocol: Protocol
     num_videos: int
@@ -86,13 +86,13 @@ class Evaluation:
     operating_points: tuple[OperatingPoint, ...]  # at 0.5, and at the lowest threshold with far <= 1 %
     per_class: dict[str, ClassResult]
     undefined: dict[str, str]  # metric: reason
-    without_frame_labels: tuple[str, ...]  # ids of abnormal videos that no frame metric can count
+    without_frame_labels: tuple[str, ...]  # ids of abnormal videos that frame-level metrics leave out
     warnings: tuple[str, ...]
     roc: Curve | None  # false-positive rate → true-positive rate; thinned for drawing
     precision_recall: Curve | None  # recall → precision; thinned for drawing
 
     def to_json(self) -> dict[str, Any]:
-        """All but the curves, in plain types."""
+        """Everything but the curves, in plain types."""
         names = [field.name for field in fields(self) if field.name not in ("roc", "precision_recall")]
         return {name: getattr(self, name) for name in names} | {
             "operating_points": [vars(point) for point in self.operating_points],
@@ -104,13 +104,13 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """Frames of several videos in a row."""
+    """The concatenated frames of several videos."""
 
     scores: np.ndarray  # (F,) float64
     labels: np.ndarray  # (F,) uint8
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> _Frames:
+    def concatenate(cls, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> _Frames:
         if not pairs:
             return cls(np.zeros(0), np.zeros(0, dtype=np.uint8))
         scores, labels = zip(*pairs, strict=True)
@@ -121,89 +121,89 @@ class _Frames:
         return int(self.labels.sum())
 
     @property
-    def one_kind(self) -> str | None:
-        """Why no ROC is defined on these frames, or None where one is."""
+    def reason_undefined(self) -> str | None:
+        """Why the ROC of these frames is undefined; None if it is defined."""
         if len(self.labels) == 0:
             return "there are no such frames"
         if self.num_anomalous in (0, len(self.labels)):
             return f"all {len(self.labels):,} frames are {'anomalous' if self.num_anomalous else 'normal'}"
         return None
 
-    def auc(self) -> float | None:
-        return None if self.one_kind else float(roc_auc_score(self.labels, self.scores))
+    def compute_auc(self) -> float | None:
+        return None if self.reason_undefined else float(roc_auc_score(self.labels, self.scores))
 
 
 def evaluate(videos: Sequence[VideoScores], protocol: Protocol = "true") -> Evaluation:
-    """All metrics of the module's docstring.
+    """Compute all metrics of the module's docstring.
 
-    Raises UserError where there are no videos, where an id comes twice, and for an unknown protocol.
+    Raises a UserError for no videos, missing labels, duplicate ids and an unknown protocol.
     """
     _check(videos, protocol)
-    judged = [video for video in videos if video.has_frame_labels]
-    pairs = {video.id: frame_arrays(video, protocol) for video in judged}
-    every = _Frames.of(list(pairs.values()))
-    abnormal = _Frames.of([pairs[video.id] for video in judged if video.label == 1])
-    normal = _Frames.of([pairs[video.id] for video in judged if video.label == 0])
+    annotated = [video for video in videos if video.has_frame_labels]
+    pairs = {video.id: expand_to_frames(video, protocol) for video in annotated}
+    frames = _Frames.concatenate(list(pairs.values()))
+    abnormal = _Frames.concatenate([pairs[video.id] for video in annotated if video.label == 1])
+    normal = _Frames.concatenate([pairs[video.id] for video in annotated if video.label == 0])
     highest = _Frames(
         np.array([video.highest_score for video in videos]),
         np.array([video.label for video in videos], dtype=np.uint8),
     )
-    per_class = _per_class(judged, pairs, normal)
+    per_class = _evaluate_classes(annotated, pairs, normal)
     without = tuple(video.id for video in videos if not video.has_frame_labels)
-    undefined = _undefined(videos, every, abnormal, normal, per_class)
-    pr = None if every.one_kind else _precision_recall(every)
+    undefined = _explain_undefined(videos, frames, abnormal, normal, per_class)
+    pr = None if frames.reason_undefined else _compute_precision_recall(frames)
 
     return Evaluation(
         protocol=protocol,
         num_videos=len(videos),
         num_abnormal_videos=highest.num_anomalous,
-        num_frames=len(every.labels),
-        num_anomalous_frames=every.num_anomalous,
-        auc=every.auc(),
-        ap=None if every.one_kind else float(average_precision_score(every.labels, every.scores)),
+        num_frames=len(frames.labels),
+        num_anomalous_frames=frames.num_anomalous,
+        auc=frames.compute_auc(),
+        ap=None if frames.reason_undefined else float(average_precision_score(frames.labels, frames.scores)),
         pr_auc=None if pr is None else float(trapezoid(pr.x, pr.y)),
-        auc_abnormal=abnormal.auc(),
-        video_auc=highest.auc(),
-        far=_share(normal.scores, THRESHOLD),
-        operating_points=_operating_points(every, normal),
+        auc_abnormal=abnormal.compute_auc(),
+        video_auc=highest.compute_auc(),
+        far=_get_rate(normal.scores, THRESHOLD),
+        operating_points=_find_operating_points(frames, normal),
         per_class=per_class,
         undefined=undefined,
         without_frame_labels=without,
-        warnings=_warnings(videos, without),
-        roc=None if every.one_kind else _thinned(Curve(*roc_curve(every.labels, every.scores)[:2])),
-        precision_recall=None if pr is None else _thinned(pr),
+        warnings=_collect_warnings(videos, without),
+        roc=None if frames.reason_undefined else _thin(Curve(*roc_curve(frames.labels, frames.scores)[:2])),
+        precision_recall=None if pr is None else _thin(pr),
     )
 
 
 def _check(videos: Sequence[VideoScores], protocol: Protocol) -> None:
     check_protocol(protocol)
     if not videos:
-        raise UserError("there are no videos to evaluate; the test split is empty")
+        raise UserError("no videos to evaluate: the test split is empty")
     unlabeled = [video.id for video in videos if video.label is None]
     if unlabeled:
         names = ", ".join(unlabeled[:5])
-        raise UserError(f"{len(unlabeled)} videos have no label, so that nothing can be measured: {names}")
-    twice = sorted(name for name, count in Counter(video.id for video in videos).items() if count > 1)
-    if twice:
-        raise UserError(f"{len(twice)} ids stand for two videos: {', '.join(twice[:5])}; pass each video once")
+        raise UserError(f"{len(unlabeled)} videos have no label, which evaluation needs: {names}")
+    duplicates = sorted(name for name, count in Counter(video.id for video in videos).items() if count > 1)
+    if duplicates:
+        raise UserError(f"{len(duplicates)} duplicate video ids: {', '.join(duplicates[:5])}; pass each video once")
 
 
-def _undefined(
+def _explain_undefined(
     videos: Sequence[VideoScores],
-    every: _Frames,
+    frames: _Frames,
     abnormal: _Frames,
     normal: _Frames,
     per_class: dict[str, ClassResult],
 ) -> dict[str, str]:
-    """Metric → the reason why it is None (empty, for `per_class`)."""
+    """Metric → why it is None (for `per_class`, why it is empty)."""
     no_normal, no_abnormal = (f"there are no {kind} videos" for kind in LABELS.values())
     num_abnormal = sum(video.label == 1 for video in videos)
     missing = "" if len(abnormal.labels) else "no abnormal video has frame labels" if num_abnormal else no_abnormal
     reasons: dict[str, str] = {}
-    if every.one_kind:
-        reasons |= dict.fromkeys(("auc", "ap", "pr_auc"), missing or every.one_kind)
-    if abnormal.one_kind:
-        reasons["auc_abnormal"] = missing or f"{abnormal.one_kind} in the abnormal videos"
+    if frames.reason_undefined:
+        reasons |= dict.fromkeys(("auc", "ap", "pr_auc"), missing or frames.reason_undefined)
+    if abnormal.reason_undefined:
+        reasons["auc_abnormal"] = missing or f"{abnormal.reason_undefined} in the abnormal videos"
     if num_abnormal in (0, len(videos)):
         reasons["video_auc"] = no_normal if num_abnormal else no_abnormal
     if not len(normal.scores):
@@ -218,57 +218,58 @@ def _undefined(
     return reasons
 
 
-def _per_class(
-    judged: Sequence[VideoScores],
+def _evaluate_classes(
+    annotated: Sequence[VideoScores],
     pairs: dict[str, tuple[np.ndarray, np.ndarray]],
     normal: _Frames,
 ) -> dict[str, ClassResult]:
     """Class name → result, in alphabetical order."""
     results = {}
-    for name in sorted({video.category for video in judged if video.label == 1 and video.category}):
-        members = [pairs[video.id] for video in judged if video.label == 1 and video.category == name]
-        own = _Frames.of(members)
+    for name in sorted({video.category for video in annotated if video.label == 1 and video.category}):
+        members = [pairs[video.id] for video in annotated if video.label == 1 and video.category == name]
+        own = _Frames.concatenate(members)
         with_normal = _Frames(np.append(own.scores, normal.scores), np.append(own.labels, normal.labels))
-        results[name] = ClassResult(len(members), len(own.labels), own.num_anomalous, own.auc(), with_normal.auc())
+        counts = len(members), len(own.labels), own.num_anomalous
+        results[name] = ClassResult(*counts, own.compute_auc(), with_normal.compute_auc())
     return results
 
 
-def _share(scores: np.ndarray, threshold: float) -> float | None:
+def _get_rate(scores: np.ndarray, threshold: float) -> float | None:
     return float(np.mean(scores >= threshold)) if len(scores) else None
 
 
-def _operating_points(every: _Frames, normal: _Frames) -> tuple[OperatingPoint, ...]:
-    """Without normal videos there is no false alarm to count, and so no operating point."""
+def _find_operating_points(frames: _Frames, normal: _Frames) -> tuple[OperatingPoint, ...]:
+    """Empty without normal videos, since there are no false alarms to count."""
     if not len(normal.scores):
         return ()
-    anomalous = every.scores[every.labels == 1]
+    anomalous = frames.scores[frames.labels == 1]
     thresholds = [THRESHOLD]
     ranked = np.sort(normal.scores)
-    spared = len(ranked) * LOW_FAR_PERCENT // 100  # frames that may raise the alarm
-    higher = every.scores[every.scores > ranked[len(ranked) - 1 - spared]]
+    allowed = len(ranked) * LOW_FAR_PERCENT // 100  # frames that may raise an alarm
+    higher = frames.scores[frames.scores > ranked[len(ranked) - 1 - allowed]]
     if len(higher):
         thresholds.append(float(higher.min()))
-    return tuple(OperatingPoint(at, float(np.mean(normal.scores >= at)), _share(anomalous, at)) for at in thresholds)
+    return tuple(OperatingPoint(at, float(np.mean(normal.scores >= at)), _get_rate(anomalous, at)) for at in thresholds)
 
 
-def _warnings(videos: Sequence[VideoScores], without: tuple[str, ...]) -> tuple[str, ...]:
-    found = [*length_warnings(videos), *(text for video in videos for text in annotation_warnings(video))]
+def _collect_warnings(videos: Sequence[VideoScores], without: tuple[str, ...]) -> tuple[str, ...]:
+    warnings = [*describe_unknown_lengths(videos), *(text for video in videos for text in describe_conflicts(video))]
     if without:
-        found.append(f"without frame labels, so that video_auc alone counts them: {', '.join(without)}")
+        warnings.append(f"without frame labels, counted by video_auc only: {', '.join(without)}")
     abnormal = [video for video in videos if video.label == 1]
     unnamed = [video.id for video in abnormal if not video.category]
     if 0 < len(unnamed) < len(abnormal):
-        found.append(f"abnormal without a class, so that per_class does not count them: {', '.join(unnamed)}")
-    return tuple(found)
+        warnings.append(f"abnormal without a class, left out of per_class: {', '.join(unnamed)}")
+    return tuple(warnings)
 
 
-def _precision_recall(frames: _Frames) -> Curve:
+def _compute_precision_recall(frames: _Frames) -> Curve:
     """Recall → precision, from recall 0."""
     precision, recall, _ = precision_recall_curve(frames.labels, frames.scores)
     return Curve(recall[::-1], precision[::-1])
 
 
-def _thinned(curve: Curve) -> Curve:
+def _thin(curve: Curve) -> Curve:
     """Keep the first and last point of every `CURVE_STEP` of the curve's length."""
     length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(curve.x)) + np.abs(np.diff(curve.y)))])
     changes = np.diff(np.floor(length / CURVE_STEP)) != 0

@@ -14,7 +14,7 @@ THRESHOLD_COLOR = "#767b84"
 
 
 def plot_scores(video: VideoScores) -> Figure:
-    """Plot a video's scores over its shaded ground truth: frames below, seconds above where the rate is known."""
+    """Plot a video's scores over its shaded ground truth: frames below, seconds above if the frame rate is known."""
     figure = Figure(figsize=(9, 3.1), layout="constrained")
     axes = figure.add_subplot()
     for index, (start, stop) in enumerate(video.clipped_anomalies):

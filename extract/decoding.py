@@ -23,7 +23,7 @@ import numpy as np
 
 from ssrl.errors import UserError
 from ssrl.extract.readers import AUTO, DecoderStopped, open_reader
-from ssrl.extract.snippets import fill_segments, fill_snippets, wants_segments
+from ssrl.extract.snippets import fill_segments, fill_snippets, needs_segments
 from ssrl.geometry import Geometry, Rows
 
 NUM_SLOTS = 3  # snippets decoded ahead
@@ -193,7 +193,7 @@ def _decode(connection: Connection, request: Request, slots: np.ndarray, geometr
 
     try:
         counted = _count(request) if request.segments else 0
-        rows: Rows = "segments" if wants_segments(counted, geometry) else "snippets"
+        rows: Rows = "segments" if needs_segments(counted, geometry) else "snippets"
         with open_reader(request.path, request.backend) as reader:
             filled_slots = (
                 fill_segments(reader.frames(), counted, geometry, next_slots())

@@ -1,4 +1,4 @@
-"""What it costs to encode a snippet, measure_complexity without weights and without computing anything."""
+"""The cost of encoding a snippet, counted without weights or computation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ssrl.geometry import Geometry
 from ssrl.model.flops import Complexity, measure_complexity
 
 
-def encoder_complexity(encoder: str, geometry: Geometry, scales: Iterable[int]) -> Complexity:
-    """Of the encoder `encoder` on one snippet: all patch cubes of `scales`. Raises a UserError for unknown names."""
+def count_encoder_complexity(encoder: str, geometry: Geometry, scales: Iterable[int]) -> Complexity:
+    """Count one snippet: all patch cubes of `scales`. Raises a UserError for unknown encoders."""
     if encoder not in ENCODERS:
-        raise UserError(f"there is no encoder {encoder!r}; there are {', '.join(ENCODERS)}")
+        raise UserError(f"unknown encoder {encoder!r}; choose from {', '.join(ENCODERS)}")
     with torch.device("meta"):
         network, prepare = ENCODERS[encoder].outline()
         K = prepare(torch.empty(1, 3, dtype=torch.uint8)).shape[-1]
@@ -29,8 +29,8 @@ def encoder_complexity(encoder: str, geometry: Geometry, scales: Iterable[int]) 
     return measure_complexity(network, cubes)
 
 
-def snippet_flops(prepare: Prepare, network: nn.Module, geometry: Geometry, scales: Iterable[int]) -> int:
-    """What `network`, which is moved to the meta device, computes for one snippet, grids together."""
+def count_snippet_flops(prepare: Prepare, network: nn.Module, geometry: Geometry, scales: Iterable[int]) -> int:
+    """Count the FLOPs of `network` (which is moved to the meta device) for one snippet, all grids together."""
     encode = SnippetEncoder(prepare, network.to("meta"), [geometry.grid(scale) for scale in scales])
     size = (1, geometry.frames_per_snippet, geometry.height, geometry.width, 3)
     return measure_complexity(encode, [torch.empty(size, dtype=torch.uint8, device="meta")]).flops

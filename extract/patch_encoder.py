@@ -1,9 +1,9 @@
-"""From pixels to features in one network, which a runtime runs or compiles as a whole.
+"""From pixels to features as one network, which a runtime runs or compiles as a whole.
 
     snippets (B, L, H, W, 3) uint8 ── prepare ──▶ (B, L, H, W, K) ── tile, for each grid ──▶ (B * N_r, L, h, w, K)
       ── network ──▶ (B, N_r, D)
 
-Legend: B snippets, L frames, K channels of what the encoder reads, N_r patches of scale r, D features.
+Legend: B snippets, L frames, K channels of the prepared pixels, N_r patches of scale r, D features.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Prepare = Callable[[Tensor], Tensor]
 
 @runtime_checkable
 class GridNetwork(Protocol):
-    """A network that encodes all grids of prepared snippets at once."""
+    """A network that encodes all grids of prepared snippets together."""
 
-    def on_grids(self, pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
-        """(B, L, H, W, K) → one (B * N_r, D) float32 a grid."""
+    def encode_grids(self, pixels: Tensor, grids: Sequence[Grid]) -> list[Tensor]:
+        """(B, L, H, W, K) → one (B * N_r, D) float32 per grid."""
 
 
 class PatchEncoder(nn.Module):
-    """What both have in common: prepared cubes (n, L, h, w, K) → (n, D) float32. Channels stay last in memory."""
+    """The common base: prepared cubes (n, L, h, w, K) → (n, D) float32. Channels stay last in memory."""
 
     def __init__(self, prepare: Prepare, network: nn.Module) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class CubeEncoder(PatchEncoder):
 
 
 class SnippetEncoder(PatchEncoder):
-    """Snippets (B, L, H, W, 3) uint8 → one (B, N_r, D) a grid. Pixels are prepared once for all grids.
+    """Snippets (B, L, H, W, 3) uint8 → one (B, N_r, D) per grid. Pixels are prepared once for all grids.
 
-    A network that saves work where grids are encoded together has a method `on_grids` for it.
+    A network that saves work by encoding grids together implements `GridNetwork`.
     """
 
     def __init__(self, prepare: Prepare, network: nn.Module, grids: Sequence[Grid]) -> None:
@@ -59,7 +59,7 @@ class SnippetEncoder(PatchEncoder):
     def forward(self, snippets: Tensor) -> tuple[Tensor, ...]:
         prepared = self.prepare(snippets)
         if isinstance(self.network, GridNetwork):
-            features = self.network.on_grids(prepared, self.grids)
+            features = self.network.encode_grids(prepared, self.grids)
         else:
             features = [self.encode(tile(prepared, grid)) for grid in self.grids]
         return tuple(feature.unflatten(0, (len(snippets), -1)) for feature in features)

@@ -1,9 +1,8 @@
 """The extraction stage: videos → a patch-feature store.
 
-    videos ── decoders, a process each ──▶ snippets ── batches, across videos ──▶ runtime ──▶ HDF5, a file a video
+    videos ── decoders, one process each ──▶ snippets ── batches, across videos ──▶ runtime ──▶ HDF5, one file per video
 
-Every queue is bounded. One bad video does not stop a run: it is named at the end. A full disk does, since every further
-video would fail.
+Every queue is bounded. A bad video does not stop the run but is reported at the end; a full disk does.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from ssrl.files import measure_size
 from ssrl.store.layout import StoredVideo
 from ssrl.store.writer import StoreWriter, VideoWriter
 
-Runtimes = Callable[[tuple[int, ...]], Runtime]  # of these scales; the same runtime for the same scales
+Runtimes = Callable[[tuple[int, ...]], Runtime]  # scales → their runtime, cached
 Features = dict[int, np.ndarray]  # scale → (n, N_r, D)
 
 
 class ExtractionWatcher:
-    """What is told while an extraction goes on. Does nothing: override what is of interest."""
+    """Callbacks of an extraction. They do nothing: override those of interest."""
 
     def run_begins(self, found: Dataset, runtime: str, num_videos: int) -> None: ...
 
-    def video_kept(self, video_id: str) -> None: ...
+    def video_skipped(self, video_id: str) -> None: ...
 
     def snippet_done(self, video_id: str, num_snippets: int) -> None: ...
 
@@ -48,7 +47,7 @@ class ExtractionWatcher:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How videos are decoded: with which reader, by how many processes, how many snippets ahead each."""
+    """How videos are decoded: by which reader, in how many processes, how many snippets ahead in each."""
 
     backend: str = AUTO
     num_decoders: int = 1
@@ -58,16 +57,16 @@ class Decoding:
 
 @dataclass
 class Summary:
-    """What a run came to."""
+    """The outcome of a run."""
 
-    kept: list[str] = field(default_factory=list)  # were in the store already
+    skipped: list[str] = field(default_factory=list)  # already in the store
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # id → reason
-    substituted: dict[str, int] = field(default_factory=dict)  # id → frames that did not decode
-    truncated: dict[str, int] = field(default_factory=dict)  # id → frames that the file declares, and that did not come
+    substituted: dict[str, int] = field(default_factory=dict)  # id → frames that failed to decode
+    truncated: dict[str, int] = field(default_factory=dict)  # id → frames declared by the file but not in it
     num_snippets: int = 0
     num_frames: int = 0
-    num_reused: int = 0  # patch cubes that took an earlier feature
+    num_reused: int = 0  # patch cubes that reused an earlier feature
     seconds: float = 0.0
 
 
@@ -78,28 +77,28 @@ def extract_videos(
     watcher: ExtractionWatcher,
     decoding: Decoding = Decoding(),
 ) -> Summary:
-    """Encode every video of `videos` at the scales that the store lacks. They are drawn from the iterator one by one,
-    as the decoders become free.
+    """Encode every video at the scales that the store lacks. Videos are taken from the iterable one by one, as
+    decoders become free.
     """
     run = _Run(iter(videos), writer, runtimes, watcher, decoding)
-    began = time.monotonic()
+    start = time.monotonic()
     try:
-        run.go()
+        run.run()
     finally:
         run.stop()
-    run.summary.seconds = time.monotonic() - began
+    run.summary.seconds = time.monotonic() - start
     return run.summary
 
 
-class _Held(NamedTuple):
-    """A decoded snippet that waits to be encoded."""
+class _Pending(NamedTuple):
+    """A decoded snippet waiting to be encoded."""
 
     job: _Job
     slot: int
 
 
 class _Job:
-    """One video in hand: its decoder, its file, and how far it has come."""
+    """A video in progress: its decoder, its file and its state."""
 
     def __init__(
         self,
@@ -115,7 +114,7 @@ class _Job:
         self.request = request
         self.decoder = decoder
         self.retried = retried
-        self.began = time.monotonic()
+        self.start = time.monotonic()
         self.num_rows = 0
         self.runtime = runtimes(scales)
         self.reuse = StaticReuse(self.runtime) if writer.config.reuse_static else None
@@ -133,21 +132,21 @@ class _Job:
         self.num_rows += 1
 
     def finish(self, decoded: Decoded) -> StoredVideo:
-        """The video's file gets its name."""
+        """Complete the video's file."""
         reused = 0 if self.reuse is None else self.reuse.num_reused
-        record = _record(self.video, decoded, reused)
+        record = _make_record(self.video, decoded, reused)
         self.file.finish(record)
         self._stack.close()
         return record
 
     def abandon(self, error: BaseException) -> None:
-        """Nothing of the video stays; its decoder is in the middle of it, or cannot be trusted."""
+        """Discard the video's file and kill its decoder, which is busy with it or cannot be trusted."""
         self.decoder.kill()
         self._stack.__exit__(type(error), error, error.__traceback__)
 
 
 class _Run:
-    """Jobs side by side, and the loop that feeds the runtime from them."""
+    """Concurrent jobs, and the loop that feeds the runtime from them."""
 
     def __init__(
         self,
@@ -169,17 +168,16 @@ class _Run:
         ]
         self.jobs: list[_Job] = []
 
-    def go(self) -> None:
+    def run(self) -> None:
         while True:
             self._begin_jobs()
             if not self.jobs:
                 return
-            held = self._gather()
-            if held:
-                self._encode(held)
+            if pending := self._gather():
+                self._encode(pending)
 
     def stop(self) -> None:
-        """End all workers; videos in hand are dropped."""
+        """Kill all workers and drop the videos in progress."""
         for job in self.jobs:
             job.abandon(RuntimeError("the run has ended"))
             self.idle.append(job.decoder)
@@ -190,8 +188,8 @@ class _Run:
     def _begin_jobs(self) -> None:
         while self.idle and (video := next(self.videos, None)) is not None:
             if self.writer.has(video.id):
-                self.summary.kept.append(video.id)
-                self.watcher.video_kept(video.id)
+                self.summary.skipped.append(video.id)
+                self.watcher.video_skipped(video.id)
                 continue
             backend = self.decoding.backend if video.path.is_file() else AUTO
             segments = self.writer.config.train_sampling == "segments" and video.split == "train"
@@ -204,65 +202,65 @@ class _Run:
             self.idle.append(decoder)
             self._report(video, error)
 
-    def _gather(self) -> list[_Held]:
-        """Snippets that are decoded by now, at most a batch; waits for the first. Sees to videos that end meanwhile."""
-        held: list[_Held] = []
-        while self.jobs and len(held) < (batch := max(job.runtime.batch for job in self.jobs)):
-            ready = self._ready(may_wait=not held)
+    def _gather(self) -> list[_Pending]:
+        """Gather decoded snippets, at most a batch, waiting for the first. Handles videos that end meanwhile."""
+        pending: list[_Pending] = []
+        while self.jobs and len(pending) < (batch := max(job.runtime.batch for job in self.jobs)):
+            ready = self._find_ready(may_wait=not pending)
             if not ready:
                 break
-            for job in ready[: batch - len(held)]:
+            for job in ready[: batch - len(pending)]:
                 slot = self._receive(job)
                 if slot is not None:
-                    held.append(_Held(job, slot))
-        return held
+                    pending.append(_Pending(job, slot))
+        return pending
 
-    def _ready(self, may_wait: bool) -> list[_Job]:
-        """Jobs whose decoder has something to say, or has been silent for too long."""
-        patience = max(0.0, min(job.decoder.seconds_left for job in self.jobs)) if may_wait else 0.0
-        speaking = wait([job.decoder.connection for job in self.jobs], patience)
-        silent = may_wait and not speaking
-        return [job for job in self.jobs if job.decoder.connection in speaking or (silent and _is_hung(job))]
+    def _find_ready(self, may_wait: bool) -> list[_Job]:
+        """Find jobs whose decoder has sent something, or timed out."""
+        timeout = max(0.0, min(job.decoder.seconds_left for job in self.jobs)) if may_wait else 0.0
+        readable = wait([job.decoder.connection for job in self.jobs], timeout)
+        timed_out = may_wait and not readable
+        return [job for job in self.jobs if job.decoder.connection in readable or (timed_out and _is_hung(job))]
 
     def _receive(self, job: _Job) -> int | None:
-        """The job's next slot; None where its video has ended, well or not."""
+        """The job's next slot; None if its video has ended or failed."""
         try:
-            said = job.decoder.receive()
-            if isinstance(said, int):
-                return said
-            self._finish(job, said)
+            received = job.decoder.receive()
+            if isinstance(received, int):
+                return received
+            self._finish(job, received)
         except DecoderLost as error:
             self._drop(job, error)
-            self._try_again(job, error)
+            self._retry(job, error)
         except (UserError, OSError) as error:
             self._drop(job, error)
             self._report(job.video, error)
         return None
 
-    def _try_again(self, job: _Job, error: DecoderLost) -> None:
-        """Once more, from its start, with the reader that puts up with most."""
+    def _retry(self, job: _Job, error: DecoderLost) -> None:
+        """Restart the video once, with the most tolerant reader."""
         if job.retried:
             self._report(job.video, error)
         else:
             self._begin(job.video, replace(job.request, backend=AUTO), self.idle.pop(), retried=True)
 
-    def _encode(self, held: list[_Held]) -> None:
-        """Each runtime (there is one for each set of missing scales) takes its part of what is held as one batch."""
-        for runtime in {id(job.runtime): job.runtime for job, _ in held}.values():
-            part = [(job, slot) for job, slot in held if job.runtime is runtime]
-            for (job, slot), features in zip(part, self._features(runtime, part), strict=True):
+    def _encode(self, pending: list[_Pending]) -> None:
+        """Encode one batch per runtime (there is one for each set of missing scales)."""
+        for runtime in {id(job.runtime): job.runtime for job, _ in pending}.values():
+            batch = [(job, slot) for job, slot in pending if job.runtime is runtime]
+            for (job, slot), features in zip(batch, self._encode_batch(runtime, batch), strict=True):
                 self._append(job, slot, features)
 
-    def _features(self, runtime: Runtime, held: list[tuple[_Job, int]]) -> list[Features]:
-        snippets = [job.decoder.snippet(slot) for job, slot in held]
+    def _encode_batch(self, runtime: Runtime, batch: list[tuple[_Job, int]]) -> list[Features]:
+        snippets = [job.decoder.snippet(slot) for job, slot in batch]
         if self.writer.config.reuse_static:
-            return [job.reuse.snippet(snippet) for (job, _), snippet in zip(held, snippets, strict=True) if job.reuse]
-        together = runtime.snippets(snippets[0][None] if len(snippets) == 1 else np.stack(snippets))
-        return [{scale: array[i : i + 1] for scale, array in together.items()} for i in range(len(snippets))]
+            return [job.reuse.encode(snippet) for (job, _), snippet in zip(batch, snippets, strict=True) if job.reuse]
+        features = runtime.encode_snippets(snippets[0][None] if len(snippets) == 1 else np.stack(snippets))
+        return [{scale: array[i : i + 1] for scale, array in features.items()} for i in range(len(snippets))]
 
     def _append(self, job: _Job, slot: int, features: Features) -> None:
         if job not in self.jobs:
-            return  # dropped within this batch
+            return  # dropped earlier in this batch
         try:
             job.append(features, slot)
             self.watcher.snippet_done(job.video.id, job.num_rows)
@@ -282,7 +280,7 @@ class _Run:
             self.summary.substituted[record.id] = record.substituted_frames
         if record.missing_frames:
             self.summary.truncated[record.id] = record.missing_frames
-        self.watcher.video_done(record, time.monotonic() - job.began)
+        self.watcher.video_done(record, time.monotonic() - job.start)
 
     def _drop(self, job: _Job, error: Exception) -> None:
         self.jobs.remove(job)
@@ -292,8 +290,8 @@ class _Run:
     def _report(self, video: Video, error: Exception) -> None:
         if _is_disk_full(error):
             raise UserError(
-                f"the disk is full: {video.id} could not be written to {self.writer.root}. The videos before it are "
-                f"kept; free some space and give the same command again"
+                f"disk full: cannot write {video.id} to {self.writer.root}; free some space, then rerun the command: "
+                f"it skips the videos already extracted"
             ) from error
         self.summary.failed[video.id] = str(error)
         self.watcher.video_failed(video.id, str(error))
@@ -303,8 +301,8 @@ def _is_hung(job: _Job) -> bool:
     return job.decoder.seconds_left <= 0
 
 
-def _record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
-    """What the store keeps of a video. Raises a UserError where its annotations do not fit what was decoded."""
+def _make_record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
+    """The store's record of a video. Raises a UserError if its annotations do not match the decoded frames."""
     if video.num_frames is not None and video.num_frames != decoded.num_frames:
         raise UserError(
             f"{video.path} has {decoded.num_frames} frames, but its annotations are for {video.num_frames}; "
@@ -323,7 +321,7 @@ def _record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
 
 
 def _is_disk_full(error: Exception) -> bool:
-    """HDF5 reports it in words, often after closing the file has failed as well."""
+    """Whether the disk is full: HDF5 says so only in its message, often after closing the file failed too."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)

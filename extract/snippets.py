@@ -18,7 +18,7 @@ from ssrl.geometry import PAPER_SEGMENTS, Geometry, Grid, compute_row_bounds
 
 
 def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(h, w, 3) uint8 → (height, width, 3) uint8, bilinear, antialiased where it shrinks."""
+    """(h, w, 3) uint8 → (height, width, 3) uint8, bilinear, antialiased when downscaling."""
     if frame.shape[:2] == (height, width):
         return frame
     image = torch.from_numpy(np.ascontiguousarray(frame))[None].permute(0, 3, 1, 2)  # (1, 3, h, w), channels last
@@ -27,9 +27,9 @@ def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def fill_snippets(frames: Iterator[np.ndarray], geometry: Geometry, slots: Iterator[np.ndarray]) -> Iterator[int]:
-    """Write resized frames into `slots`, one (L, H, W, 3) array a snippet; yields how many of its frames are real.
+    """Write resized frames into `slots`, one (L, H, W, 3) array per snippet; yield its number of real frames.
 
-    The tail of the last snippet repeats the last frame.
+    The last snippet is padded by repeating the last frame.
     """
     slot, filled = None, 0
     for frame in frames:
@@ -45,38 +45,37 @@ def fill_snippets(frames: Iterator[np.ndarray], geometry: Geometry, slots: Itera
         yield filled
 
 
-def wants_segments(num_frames: int, geometry: Geometry) -> bool:
-    """Whether one snippet a segment is fewer than all snippets."""
+def needs_segments(num_frames: int, geometry: Geometry) -> bool:
+    """Whether the video has more snippets than segments."""
     return geometry.num_snippets(num_frames) > PAPER_SEGMENTS
 
 
 def fill_segments(
     frames: Iterator[np.ndarray], num_frames: int, geometry: Geometry, slots: Iterator[np.ndarray]
 ) -> Iterator[int]:
-    """As `fill_snippets`, for L frames spread evenly over each of 32 segments of the video (Sect. 4.2).
+    """Like `fill_snippets`, for L frames spread evenly over each of the video's 32 segments (Sect. 4.2).
 
-    Segment i covers frames [b_i, b_i+1) of `compute_row_bounds`, and gives those at b_i + floor(k (b_i+1 - b_i) / L).
+    Segment i covers the frames [b_i, b_i+1) of `row_bounds`, and samples those at b_i + floor(k (b_i+1 - b_i) / L).
     """
     L = geometry.frames_per_snippet
     bounds = compute_row_bounds("segments", PAPER_SEGMENTS, num_frames, L)
-    wanted = (
-        bounds[:-1, None] + np.arange(L) * np.diff(bounds)[:, None] // L
-    ).flatten()  # each once: num_frames > 32 L
+    offsets = np.arange(L) * np.diff(bounds)[:, None] // L
+    indices = (bounds[:-1, None] + offsets).flatten()  # no duplicates: num_frames > 32 L
     slot, filled = None, 0
     for index, frame in enumerate(frames):
-        if filled < len(wanted) and index == wanted[filled]:
+        if filled < len(indices) and index == indices[filled]:
             slot = next(slots) if slot is None else slot
             slot[filled % L] = resize(frame, geometry.height, geometry.width)
             filled += 1
             if filled % L == 0:
                 yield L
                 slot = None
-    if filled < len(wanted):
-        raise UserError(f"the video gave {num_frames} frames at first, and fewer when it was read again; re-encode it")
+    if filled < len(indices):
+        raise UserError(f"the video had {num_frames} frames at first, but fewer when read again; re-encode it")
 
 
 def tile(snippets: Tensor, grid: Grid) -> Tensor:
-    """(B, L, H, W, K) → (B * N_r, L, h_r, w_r, K), row-major, each pixel in one patch cube."""
+    """(B, L, H, W, K) → (B * N_r, L, h_r, w_r, K), row-major, each pixel in exactly one patch cube."""
     B, L, H, W, K = snippets.shape
     cells = snippets.reshape(B, L, grid.rows, grid.window_height, grid.cols, grid.window_width, K)
     return cells.permute(0, 2, 4, 1, 3, 5, 6).flatten(0, 2)

@@ -1,11 +1,11 @@
-"""What a patch-feature store is, on disk and in words.
+"""The patch-feature store: files on disk, and the record of each video.
 
     features/<name>/
       store.json            StoreConfig
       videos/<video id>.h5  scale1 (T, C, D) · scale2 (T, 6, D) · ...   attributes: StoredVideo, complete
       segments-32.h5        the pooled training view (see segments.py)
 
-A video's file is written under a temporary name, closed, synced and renamed: what carries its final name is whole.
+A video's file is written under a temporary name, closed, synced and renamed, so a final name means a complete file.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = ["StoreConfig", "StoredVideo", "VideoRecord"]
 CONFIG_FILE = "store.json"
 VIDEO_FOLDER = "videos"
 VIDEO_SUFFIX = ".h5"
-ARRAY_SUFFIX = ".npy"  # of the files that features are imported from
+ARRAY_SUFFIX = ".npy"  # of imported feature files
 
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """What a store remembers of one video beside its features."""
+    """What a store records about one video besides its features."""
 
     video: Video  # as the dataset describes it; its path is where the features came from
     num_frames: int  # as counted while decoding
     fps: float | None = None
     source_bytes: int = 0
-    substituted_frames: int = 0  # frames that did not decode and repeat their neighbor
-    missing_frames: int = 0  # frames that the file declares, and that did not come: it was truncated
-    rows: Rows = "snippets"  # what a row of the features is
-    reused_cubes: int = 0  # patch cubes that took the feature of an earlier one
-    num_frames_known: bool = True  # False: nothing states it, and it was taken as 16 a row
+    substituted_frames: int = 0  # failed to decode and repeat their neighbor
+    missing_frames: int = 0  # declared by the file but not in it: it is truncated
+    rows: Rows = "snippets"  # what each row of features covers
+    reused_cubes: int = 0  # patch cubes that reused an earlier feature
+    num_frames_known: bool = True  # False: assumed to be 16 per row
 
     @property
     def id(self) -> str:
@@ -52,7 +52,7 @@ class StoredVideo:
 
     @property
     def imported(self) -> bool:
-        """Whether the features were made from an array of features, so that there is no video to look at."""
+        """Whether the features were imported from an array, so that there is no video to show."""
         return self.video.path.suffix == ARRAY_SUFFIX
 
 
@@ -67,16 +67,16 @@ def VideoRecord(
     anomalies: tuple[tuple[int, int], ...] | None = None,
     **facts: Any,
 ) -> StoredVideo:
-    """A `StoredVideo` from flat values."""
+    """Make a `StoredVideo` from flat values."""
     video = Video(id, Path(source), label, split, category, anomalies=anomalies)
     return StoredVideo(video, num_frames, fps, **facts)
 
 
 def to_attributes(stored: StoredVideo) -> dict[str, Any]:
-    """The attributes of a video's file: one a value, of this class and of its `Video`; without those that are None."""
+    """Flatten a record and its `Video` into HDF5 attributes, one per value that is not None."""
     values = to_plain(stored)
     video = values.pop("video")
-    del video["num_frames"]  # what was counted takes its place
+    del video["num_frames"]  # superseded by the counted number
     values |= {"source" if name == "path" else name: value for name, value in video.items()}
     if values["anomalies"] is not None:
         values["anomalies"] = np.asarray(values["anomalies"], dtype=np.int64).reshape(-1, 2)
@@ -84,22 +84,22 @@ def to_attributes(stored: StoredVideo) -> dict[str, Any]:
 
 
 def from_attributes(attributes: Mapping[str, Any], path: Path) -> StoredVideo:
-    """The inverse of `to_attributes`. Raises a UserError that names `path` where something is missing."""
+    """The inverse of `to_attributes`. Raises a UserError naming `path` if something is missing."""
     values = {"label": None, "fps": None, "anomalies": None, **attributes, "video_num_frames": None}
     names = {"path": "source", "num_frames": "video_num_frames"}
     fields = ("id", "path", "label", "split", "category", "num_frames", "anomalies")
     try:
         video = {name: values.pop(names.get(name, name)) for name in fields}
     except KeyError as error:
-        raise UserError(f"{path} does not say what video it holds ({error}); delete it and extract again") from error
+        raise UserError(f"{path} does not say which video it holds ({error}); delete it and extract again") from error
     return from_plain(StoredVideo, {**values, "video": video}, path)
 
 
 def read_config(root: Path) -> StoreConfig:
-    """The configuration of the store at `root`."""
+    """Read the configuration of the store at `root`."""
     path = root / CONFIG_FILE
     if not path.is_file():
-        raise UserError(f"{root} holds no feature store ({CONFIG_FILE} is not there); make one with ssrl-extract")
+        raise UserError(f"{root} is not a feature store (no {CONFIG_FILE}); create one with ssrl-extract")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -107,16 +107,16 @@ def read_config(root: Path) -> StoreConfig:
     version = value.get("format_version") if isinstance(value, dict) else None
     if version != STORE_FORMAT:
         raise UserError(
-            f"{path} is of store format {version!r}; this version reads format {STORE_FORMAT}. "
+            f"{path} has store format {version!r}; this version reads format {STORE_FORMAT}. "
             f"Extract the features again with ssrl-extract, or use the version of ssrl that wrote them"
         )
     return from_plain(StoreConfig, value, path)
 
 
-def video_path(root: Path, video_id: str) -> Path:
-    """The file of one video. Ids may hold "/", which become folders."""
+def get_video_path(root: Path, video_id: str) -> Path:
+    """The file of one video. A "/" in the id makes a subfolder."""
     return root / VIDEO_FOLDER / f"{video_id}{VIDEO_SUFFIX}"
 
 
-def scale_name(scale: int) -> str:
+def get_scale_name(scale: int) -> str:
     return f"scale{scale}"

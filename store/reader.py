@@ -1,4 +1,4 @@
-"""Reading a store: its configuration, its videos, their features."""
+"""Reading a store: its configuration, its videos and their features."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ssrl.store.layout import (
     VIDEO_SUFFIX,
     StoredVideo,
     from_attributes,
+    get_scale_name,
+    get_video_path,
     read_config,
-    scale_name,
-    video_path,
 )
 
-FILE_ATTRIBUTES = ("complete", "configuration")  # of a video's file, beside what describes the video
+FILE_ATTRIBUTES = ("complete", "configuration")  # of a video's file that do not describe the video
 FileIdentity = tuple[int, int, int]
 
 
 class Store:
-    """A feature store opened for reading. No file stays open between calls, so it may cross into workers."""
+    """A feature store opened for reading. No file stays open between calls, so workers may share it."""
 
     def __init__(self, root: str | PathLike[str]) -> None:
         self.root = Path(root)
@@ -41,24 +41,24 @@ class Store:
         return sorted(str(path.relative_to(folder))[: -len(VIDEO_SUFFIX)] for path in files)
 
     def records(self, split: Split | None = None) -> list[StoredVideo]:
-        """What is known of each video, of one split or of both, sorted by id."""
+        """The record of each video, of one split or both, sorted by id."""
         records = [self.record(video_id) for video_id in self.ids()]
         return [record for record in records if split in (None, record.video.split)]
 
     def record(self, video_id: str) -> StoredVideo:
-        """What is known of a video. It is read once, as long as the video's file is not replaced."""
-        path = video_path(self.root, video_id)
-        identity = _identity(path)
+        """The record of one video, cached until its file is replaced."""
+        path = get_video_path(self.root, video_id)
+        identity = _identify(path)
         if identity is None or self._records.get(video_id, (None,))[0] != identity:
-            with self._file(video_id) as file:
+            with self._open(video_id) as file:
                 attributes = {name: value for name, value in file.attrs.items() if name not in FILE_ATTRIBUTES}
             self._records[video_id] = identity, from_attributes(attributes, path)
         return self._records[video_id][1]
 
     def num_rows(self, video_id: str) -> int:
-        """How many rows each scale of a video has: its snippets, or its segments."""
-        with self._file(video_id) as file:
-            return len(file[scale_name(self.config.scales[0])])
+        """Rows of features per scale: the video's snippets, or its segments."""
+        with self._open(video_id) as file:
+            return len(file[get_scale_name(self.config.scales[0])])
 
     def features(self, video_id: str, scale: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Snippets [start, stop) of one scale: (n, N_r, D) in the store's dtype. Checksums are verified."""
@@ -67,33 +67,33 @@ class Store:
     def all_features(
         self, video_id: str, scales: Sequence[int], start: int = 0, stop: int | None = None
     ) -> dict[int, np.ndarray]:
-        """Snippets [start, stop) of several scales, each as `features` gives it; the file is opened once."""
-        with self._file(video_id) as file:
-            missing = [scale for scale in scales if scale_name(scale) not in file]
+        """Snippets [start, stop) of several scales, as `features` reads them, opening the file once."""
+        with self._open(video_id) as file:
+            missing = [scale for scale in scales if get_scale_name(scale) not in file]
             if missing:
                 raise UserError(
-                    f"{video_id} has no features of scale {missing[0]} yet: the run that adds it to {self.root} has "
-                    f"not come to it; give its command again"
+                    f"{video_id} has no features of scale {missing[0]} yet: the run that adds them to {self.root} "
+                    f"did not finish; rerun its command"
                 )
-            return {scale: file[scale_name(scale)][start:stop] for scale in scales}
+            return {scale: file[get_scale_name(scale)][start:stop] for scale in scales}
 
     def check_scales(self, scales: Sequence[int]) -> None:
         missing = [scale for scale in scales if scale not in self.config.scales]
         if missing:
             raise UserError(
-                f"{self.root} has no features of scale {missing[0]}; it has scales "
-                f"{','.join(map(str, self.config.scales))}. Ask for those, or add it with ssrl-extract --scales"
+                f"{self.root} has no features of scale {missing[0]}, only of scales "
+                f"{','.join(map(str, self.config.scales))}; use those, or add it with ssrl-extract --scales"
             )
 
     @contextmanager
-    def _file(self, video_id: str) -> Iterator[h5py.File]:
-        path = video_path(self.root, video_id)
+    def _open(self, video_id: str) -> Iterator[h5py.File]:
+        path = get_video_path(self.root, video_id)
         try:
             with h5py.File(path, "r", locking=False) as file:
                 self._check(file, path)
                 yield file
         except FileNotFoundError as error:
-            raise UserError(f"{self.root} has no video {video_id!r}; ssrl-store info lists what it has") from error
+            raise UserError(f"{self.root} has no video {video_id!r}; list its videos with ssrl-store info") from error
         except (OSError, KeyError) as error:
             raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error
 
@@ -108,8 +108,8 @@ class Store:
             )
 
 
-def _identity(path: Path) -> FileIdentity | None:
-    """Changes whenever a file is replaced; None where it is not there."""
+def _identify(path: Path) -> FileIdentity | None:
+    """A value that changes whenever the file is replaced; None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -118,10 +118,10 @@ def _identity(path: Path) -> FileIdentity | None:
 
 
 def find_store(parent: Path) -> Path:
-    """The one store below `parent`; a UserError that lists them where there are several, or none."""
-    found = sorted(path.parent for path in parent.glob("*/store.json"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UserError(f"there is no feature store below {parent}/; make one with ssrl-extract, or name it")
-    raise UserError(f"there are several feature stores, name one with --features: {', '.join(map(str, found))}")
+    """The only store below `parent`. Raises a UserError if there is none, or several (it lists them)."""
+    stores = sorted(path.parent for path in parent.glob("*/store.json"))
+    if len(stores) == 1:
+        return stores[0]
+    if not stores:
+        raise UserError(f"no feature store below {parent}/; create one with ssrl-extract, or pass --features")
+    raise UserError(f"several feature stores; choose one with --features: {', '.join(map(str, stores))}")

@@ -1,14 +1,14 @@
 """The training view: every video as 32 segments (Sect. 4.2), pooled once and then memory-mapped.
 
 Segment i of a video of T snippets is the mean of its snippets [b_i, b_i+1) with b = floor(linspace(0, T, 33)),
-or the one snippet b_i where that span is empty (T < 32). This is the pooling of RTFM and of Sultani et al.
+or the single snippet b_i where that span is empty (T < 32). This is the pooling of RTFM and of Sultani et al.
 
     T = 5, 8 segments    b = 0 0 1 1 2 3 3 4 5      segments  0 0 1 1 2 3 3 4
 
-A video whose rows are 32 segments already (imported ones may be) pools to itself.
+A video whose rows are already 32 segments (imported ones may be) pools to itself.
 
-One HDF5 file: scale1 (videos, 32, C, D), scale2 (videos, 32, 6, D), ..., contiguous, with the ids and the names and
-times of the files it was made from. A view that no longer fits its store is built anew.
+One HDF5 file: scale1 (videos, 32, C, D), scale2 (videos, 32, 6, D), ..., contiguous, with a hash of the
+store's configuration and files. A view that no longer matches its store is rebuilt.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import numpy as np
 from ssrl.errors import UserError
 from ssrl.files import replacing
 from ssrl.geometry import PAPER_SEGMENTS
-from ssrl.store.layout import scale_name, video_path
+from ssrl.store.layout import get_scale_name, get_video_path
 from ssrl.store.reader import Store
 
-READ_SNIPPETS = 256  # at most so many snippets of a long video are held at a time
+READ_SNIPPETS = 256  # of a long video, in memory at a time
 
 
-def segment_bounds(num_snippets: int, num_segments: int) -> np.ndarray:
+def compute_segment_bounds(num_snippets: int, num_segments: int) -> np.ndarray:
     """(num_segments + 1,) snippet indices b_0 .. b_S."""
     if num_snippets < 1:
         raise UserError("a video without snippets has no segments")
@@ -44,11 +44,11 @@ def pool_segments(features: np.ndarray, num_segments: int) -> np.ndarray:
 
 
 def _pool(read: Callable[[int, int], np.ndarray], num_snippets: int, num_segments: int) -> np.ndarray:
-    bounds = segment_bounds(num_snippets, num_segments)
-    return np.stack([_mean(read, start, max(start + 1, stop)) for start, stop in pairwise(bounds)])
+    bounds = compute_segment_bounds(num_snippets, num_segments)
+    return np.stack([_average(read, start, max(start + 1, stop)) for start, stop in pairwise(bounds)])
 
 
-def _mean(read: Callable[[int, int], np.ndarray], start: int, stop: int) -> np.ndarray:
+def _average(read: Callable[[int, int], np.ndarray], start: int, stop: int) -> np.ndarray:
     total: np.ndarray | None = None
     for first in range(start, stop, READ_SNIPPETS):
         part = read(first, min(first + READ_SNIPPETS, stop)).astype(np.float32).sum(axis=0)
@@ -59,23 +59,23 @@ def _mean(read: Callable[[int, int], np.ndarray], start: int, stop: int) -> np.n
 
 @dataclass(frozen=True)
 class SegmentView:
-    """The pooled features of all videos of a store, memory-mapped. `ids[i]` is row i of each array."""
+    """The pooled features of all videos of a store, memory-mapped. `ids[i]` is the video at index i of each array."""
 
     path: Path
     ids: tuple[str, ...]
     scales: dict[int, np.ndarray]  # scale → (videos, num_segments, N_r, D)
 
 
-def segment_view(
+def open_segment_view(
     store: Store, num_segments: int = PAPER_SEGMENTS, on_video: Callable[[str], None] | None = None
 ) -> SegmentView:
-    """Open the view of `store`, building it first where it is not there or no longer fits."""
+    """Open the view of `store`, building it first if it is missing or outdated."""
     path = store.root / f"segments-{num_segments}.h5"
     ids = store.ids()
     if not ids:
-        raise UserError(f"{store.root} has no videos; extract some first with ssrl-extract")
-    state = _state(store, ids)
-    if _state_of(path) != state:
+        raise UserError(f"{store.root} has no videos; extract some with ssrl-extract")
+    state = _hash_state(store, ids)
+    if _read_state(path) != state:
         _build(path, store, ids, num_segments, state, on_video)
     return SegmentView(path, tuple(ids), _map(path, store.config.scales))
 
@@ -88,15 +88,16 @@ def _build(
         for scale in store.config.scales:
             _, num_patches, dim = store.config.shape(scale, 0)
             shape = (len(ids), num_segments, num_patches, dim)
-            arrays[scale] = file.create_dataset(scale_name(scale), shape, dtype=store.config.dtype, track_times=False)
-        for row, video_id in enumerate(ids):
+            name, dtype = get_scale_name(scale), store.config.dtype
+            arrays[scale] = file.create_dataset(name, shape, dtype=dtype, track_times=False)
+        for index, video_id in enumerate(ids):
             num_rows = store.num_rows(video_id)
             for scale, array in arrays.items():
 
                 def read(start: int, stop: int, video_id: str = video_id, scale: int = scale) -> np.ndarray:
                     return store.features(video_id, scale, start, stop)
 
-                array[row] = _pool(read, num_rows, num_segments)
+                array[index] = _pool(read, num_rows, num_segments)
             if on_video is not None:
                 on_video(video_id)
         file.attrs["state"] = state
@@ -104,23 +105,23 @@ def _build(
 
 def _map(path: Path, scales: tuple[int, ...]) -> dict[int, np.ndarray]:
     with h5py.File(path, "r", locking=False) as file:
-        places = {scale: (file[scale_name(scale)].id.get_offset(), file[scale_name(scale)]) for scale in scales}
+        arrays = {scale: file[get_scale_name(scale)] for scale in scales}
         return {
-            scale: np.memmap(path, dtype=array.dtype, mode="r", offset=offset, shape=array.shape)
-            for scale, (offset, array) in places.items()
+            scale: np.memmap(path, dtype=array.dtype, mode="r", offset=array.id.get_offset(), shape=array.shape)
+            for scale, array in arrays.items()
         }
 
 
-def _state(store: Store, ids: list[str]) -> str:
-    """A hash of what the view is made from: configuration, ids, and each file's size and time."""
+def _hash_state(store: Store, ids: list[str]) -> str:
+    """Hash what the view is made from: configuration, ids, and each file's size and modification time."""
     digest = hashlib.sha256(store.config.fingerprint.encode())
     for video_id in ids:
-        status = video_path(store.root, video_id).stat()
+        status = get_video_path(store.root, video_id).stat()
         digest.update(f"{video_id}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 
-def _state_of(path: Path) -> str | None:
+def _read_state(path: Path) -> str | None:
     try:
         with h5py.File(path, "r", locking=False) as file:
             return str(file.attrs.get("state"))

@@ -1,4 +1,4 @@
-"""One stage of training: batches of bags, Adam, and a look at the selection metric now and then."""
+"""One stage of training: batches of bags, Adam, and regular checks of the selection metric."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ssrl.config import TrainConfig
 from ssrl.model.network import SSRL, Output
 from ssrl.train.data import Bags, Features, draw
-from ssrl.train.losses import Losses, ssrl_losses
+from ssrl.train.losses import Losses, compute_losses
 
 Weights = Mapping[str, Tensor]
 Measure = Callable[[SSRL], float | None]
@@ -23,12 +23,12 @@ Measure = Callable[[SSRL], float | None]
 
 @dataclass
 class StageState:
-    """Where a stage stands: all that is needed to go on from here as if nothing had happened."""
+    """The progress of a stage: everything needed to resume it exactly."""
 
     step: int = 0
     optimizer: dict[str, Any] = field(default_factory=dict)
     weights: Weights = field(default_factory=dict)
-    average: dict[str, Tensor] = field(default_factory=dict)  # of the weights after the steps of the stage's last part
+    average: dict[str, Tensor] = field(default_factory=dict)  # of the weights after each step since `average_from`
     num_averaged: int = 0
     best_step: int = 0
     best_value: float | None = None
@@ -36,13 +36,13 @@ class StageState:
 
     @property
     def result(self) -> Weights:
-        """What the stage has come to so far: the average where there is one, else the weights of the last step."""
+        """The weights to use: the average where there is one, else those of the last step."""
         return self.average or self.weights
 
 
 class StageTrainer:
-    """Trains one network on the bags of one store. The randomness of a step depends on seed, stage and step alone,
-    so that a run that was stopped and resumed ends where an undisturbed one does.
+    """Trains one network on the bags of one store. The randomness of a step depends only on seed, stage and step,
+    so an interrupted and resumed run is bit-exact with an uninterrupted one.
     """
 
     def __init__(self, network: SSRL, bags: Bags, config: TrainConfig, stage: int, device: torch.device) -> None:
@@ -64,33 +64,33 @@ class StageTrainer:
         on_step: Callable[[int, Losses, float], None],
         on_check: Callable[[StageState], None],
     ) -> StageState:
-        """Train from `state` to the last step. `measure` gives the selection metric, or None: the last step wins."""
+        """Train from `state` to the last step, and select by `measure`; if that is None, the last step wins."""
         if state.step:
             self.network.load_state_dict(dict(state.weights))
             self.optimizer.load_state_dict(state.optimizer)
             state.average = {name: value.to(self.device) for name, value in state.average.items()}
         while state.step < self.config.steps:
-            began = time.perf_counter()
+            start = time.perf_counter()
             losses = self.step(state.step)
             state.step += 1
             if state.step > self.config.average_from * self.config.steps:
                 self._average(state)
-            on_step(state.step, losses, time.perf_counter() - began)
+            on_step(state.step, losses, time.perf_counter() - start)
             if state.step % self.config.check_every == 0 or state.step == self.config.steps:
                 self._check(state, measure)
                 on_check(state)
         return state
 
     def step(self, step: int) -> Losses:
-        """One batch of as many abnormal as normal videos."""
+        """Train on one batch of equally many abnormal and normal videos."""
         generator = np.random.default_rng([self.config.seed, 2, self.stage, step])
         torch.manual_seed(int(generator.integers(2**31)))
         abnormal = draw(self.bags.abnormal, self.half, generator)
         normal = draw(self.bags.normal, self.half, generator)
         self.network.train()
-        output = self.network(self.features.rows(np.concatenate([abnormal, normal])))
-        losses = ssrl_losses(
-            _part(output, slice(None, self.half)), _part(output, slice(self.half, None)), self.config.loss
+        output = self.network(self.features.load(np.concatenate([abnormal, normal])))
+        losses = compute_losses(
+            _slice(output, slice(None, self.half)), _slice(output, slice(self.half, None)), self.config.loss
         )
         self.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
@@ -98,7 +98,7 @@ class StageTrainer:
         return losses
 
     def _average(self, state: StageState) -> None:
-        """Take the present weights into the mean of those since `average_from` (Izmailov et al., 2018)."""
+        """Add the current weights to the mean of those since `average_from` (Izmailov et al., 2018)."""
         state.num_averaged += 1
         for name, value in self.network.state_dict().items():
             if name not in state.average or not value.is_floating_point():
@@ -107,32 +107,32 @@ class StageTrainer:
                 state.average[name] += (value - state.average[name]) / state.num_averaged
 
     def _check(self, state: StageState, measure: Measure | None) -> None:
-        state.weights = _copied(self.network)
+        state.weights = _copy_weights(self.network)
         state.optimizer = self.optimizer.state_dict()
-        value = None if measure is None else self._measured(measure, state)
-        if value is None or state.best_value is None or value >= state.best_value:  # of equals, the later
+        value = None if measure is None else self._measure(measure, state)
+        if value is None or state.best_value is None or value >= state.best_value:  # the later of equals
             state.best_value, state.best_step = value, state.step
             state.best_weights = {name: tensor.clone() for name, tensor in state.result.items()}
 
-    def _measured(self, measure: Measure, state: StageState) -> float | None:
+    def _measure(self, measure: Measure, state: StageState) -> float | None:
         self.network.load_state_dict(dict(state.result))
         value = measure(self.network.eval())
         self.network.load_state_dict(dict(state.weights))
         return value
 
 
-def video_auc(network: SSRL, bags: Bags, features: Features) -> float | None:
-    """Video-level AUC on the held-out videos: the highest segment score of a video against its label."""
+def compute_video_auc(network: SSRL, bags: Bags, features: Features) -> float | None:
+    """Video-level AUC on the held-out videos: the highest segment score of each video against its label."""
     if len(set(bags.held_out_labels)) < 2:
         return None
     with torch.inference_mode():
-        scores = [network(features.rows(np.array([row]))).scores.max().item() for row in bags.held_out]
+        scores = [network(features.load(np.array([index]))).scores.max().item() for index in bags.held_out]
     return float(roc_auc_score(bags.held_out_labels, scores))
 
 
-def _part(output: Output, part: slice) -> Output:
+def _slice(output: Output, part: slice) -> Output:
     return Output(output.scores[part], output.features[part], output.crop_scores[part])
 
 
-def _copied(network: SSRL) -> Weights:
+def _copy_weights(network: SSRL) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

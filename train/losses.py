@@ -1,7 +1,7 @@
 """The losses of Sect. 3.5, equations 7 to 10.
 
 Shapes: B abnormal (or normal) videos, C crops, T segments, k selected segments, D features.
-The same index i of the abnormal and of the normal half makes the pair of eq. 8.
+Video i of the abnormal half and video i of the normal half are a pair of eq. 8.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Losses:
         return {name: round(float(getattr(self, name).detach()), 6) for name in names}
 
 
-def ssrl_losses(abnormal: Output, normal: Output, config: LossConfig, training: bool = True) -> Losses:
-    """Eq. 10 for as many abnormal as normal videos."""
-    chosen_abnormal = select_top_k(abnormal.magnitudes, config, training)  # (B, k)
-    chosen_normal = select_top_k(normal.magnitudes, config, training)
+def compute_losses(abnormal: Output, normal: Output, config: LossConfig, training: bool = True) -> Losses:
+    """Eq. 10 for equally many abnormal and normal videos."""
+    top_abnormal = select_top_k(abnormal.magnitudes, config, training)  # (B, k)
+    top_normal = select_top_k(normal.magnitudes, config, training)
+    abnormal_features, normal_features = _gather(abnormal, top_abnormal), _gather(normal, top_normal)
     return Losses(
-        _classification(abnormal.scores.gather(1, chosen_abnormal), normal.scores.gather(1, chosen_normal), config),
-        config.magnitude_weight
-        * _magnitude(_selected(abnormal, chosen_abnormal), _selected(normal, chosen_normal), config),
-        config.sparsity_weight * _sparsity(abnormal.scores, config),
-        config.smoothness_weight * _smoothness(abnormal.scores, config),
+        _compute_classification(abnormal.scores.gather(1, top_abnormal), normal.scores.gather(1, top_normal), config),
+        config.magnitude_weight * _compute_magnitude(abnormal_features, normal_features, config),
+        config.sparsity_weight * _compute_sparsity(abnormal.scores, config),
+        config.smoothness_weight * _compute_smoothness(abnormal.scores, config),
     )
 
 
@@ -53,18 +53,18 @@ def select_top_k(magnitudes: Tensor, config: LossConfig, training: bool = True) 
     """The indices Ω_k of eq. 7: (B, T) magnitudes → (B, k)."""
     T = magnitudes.shape[1]
     k = config.num_selected if config.num_selected is not None else max(1, T // 10)
-    seen = F.dropout(torch.ones_like(magnitudes), config.selection_dropout, training)
-    return (magnitudes * seen).topk(min(k, T), dim=1).indices
+    mask = F.dropout(torch.ones_like(magnitudes), config.selection_dropout, training)
+    return (magnitudes * mask).topk(min(k, T), dim=1).indices
 
 
-def _selected(output: Output, chosen: Tensor) -> Tensor:
-    """The features of the selected segments: (B, C, k, D)."""
+def _gather(output: Output, selected: Tensor) -> Tensor:
+    """Gather the features of the selected segments: (B, C, k, D)."""
     B, C, T, D = output.features.shape
-    index = chosen[:, None, :, None].expand(-1, C, -1, D)
+    index = selected[:, None, :, None].expand(-1, C, -1, D)
     return output.features.gather(2, index)
 
 
-def _classification(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
+def _compute_classification(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
     """Eq. 9 for the selected scores (B, k) of each half, averaged over the videos."""
     scores = torch.cat([normal, abnormal])
     labels = torch.cat([torch.zeros_like(normal), torch.ones_like(abnormal)])
@@ -74,7 +74,7 @@ def _classification(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Ten
     return F.binary_cross_entropy(clamped, labels, reduction="none").sum(dim=1).mean()
 
 
-def _magnitude(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
+def _compute_magnitude(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
     """Eq. 8 for the selected features (B, C, k, D) of each half."""
     if config.magnitude == "hinge":
         gap = normal.norm(dim=-1).mean(dim=(1, 2)) - abnormal.norm(dim=-1).mean(dim=(1, 2))  # (B,)
@@ -83,20 +83,20 @@ def _magnitude(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
     return (far + normal.mean(dim=2).norm(dim=-1)).square().mean()
 
 
-def _sparsity(scores: Tensor, config: LossConfig) -> Tensor:
+def _compute_sparsity(scores: Tensor, config: LossConfig) -> Tensor:
     """The first constraint of eq. 10 on the scores (B, T) of abnormal videos.
 
-    The release flattens them to one sequence of B * T scores and takes its L2 norm.
+    The release flattens them into one sequence of B * T scores and takes its L2 norm.
     """
     if config.regularizers == "flat batch":
         return scores.norm()
     return scores.abs().sum(dim=1).mean()
 
 
-def _smoothness(scores: Tensor, config: LossConfig) -> Tensor:
+def _compute_smoothness(scores: Tensor, config: LossConfig) -> Tensor:
     """The second constraint of eq. 10 on the scores (B, T) of abnormal videos.
 
-    On the release's flat sequence the step from one video to the next counts too.
+    In the release's flat sequence, steps between consecutive videos count too.
     """
     if config.regularizers == "flat batch":
         return scores.flatten().diff().square().sum()

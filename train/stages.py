@@ -1,4 +1,4 @@
-"""Step-by-step training (Sect. 4.2): stage s starts from the best of stage s-1 and adds one scale.
+"""Step-by-step training (Sect. 4.2): stage s starts from the best weights of stage s-1 and adds one scale.
 
     stage 1  scale 1            random  ──▶ best
     stage 2  scales 1, 2        best of stage 1 + a new branch  ──▶ best
@@ -33,16 +33,16 @@ from ssrl.model.config import ModelConfig
 from ssrl.model.network import SSRL
 from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
-from ssrl.train.data import Bags, statistics, training_bags
-from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, video_auc
+from ssrl.store.segments import open_segment_view
+from ssrl.train.data import Bags, compute_statistics, make_bags
+from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, compute_video_auc
 from ssrl.train.losses import Losses
 
 BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
 
 
 class TrainingWatcher:
-    """What is told while a run goes on. Does nothing: override what is of interest."""
+    """Callbacks of a training run. They do nothing: override those of interest."""
 
     def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None: ...
 
@@ -65,11 +65,11 @@ class Run:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """How far a run has come, and what it was started with."""
+    """A run's progress and settings, to resume from."""
 
     config: TrainConfig
     model: ModelConfig
-    store: str  # the fingerprint of its features
+    store: str  # fingerprint of its configuration
     stage: int
     done: tuple[StageResult, ...]
     state: StageState
@@ -77,7 +77,7 @@ class SavedRun:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Everything a run needs. `test_auc` measures a network on the test videos, or is None."""
+    """Everything a run needs. `test_auc` measures a network on the test videos, if they have frame labels."""
 
     store: Store
     folder: Path
@@ -87,39 +87,39 @@ class Trainer:
     test_auc: Measure | None = None
 
     def run(self, watcher: TrainingWatcher, resume: bool = False) -> Run:
-        """Train all stages; with `resume`, go on where the run in `folder` stopped."""
-        done, state = self._earlier(resume)
+        """Train all stages; with `resume`, continue where the run in `folder` stopped."""
+        done, state = self._load_progress(resume)
         self.store.check_scales(self.config.scales)
-        view = segment_view(self.store, self.config.num_segments)
+        view = open_segment_view(self.store, self.config.num_segments)
         held_out = self.config.val_fraction if self.config.select == "val" else 0.0
-        bags = training_bags(self.store, view, held_out, self.config.seed)
+        bags = make_bags(self.store, view, held_out, self.config.seed)
         for stage, scales in enumerate(self.config.stage_scales, 1):
             if stage <= len(done):
                 continue
-            network = self._network(stage, scales, bags)
-            done.append(self._stage(stage, network, bags, done, state, watcher))
+            network = self._build_network(stage, scales, bags)
+            done.append(self._train_stage(stage, network, bags, done, state, watcher))
             state = StageState()
         return Run(self.folder, tuple(done))
 
-    def finished(self) -> Run | None:
-        """The run in `folder`, if all its stages are done. Raises a UserError where it was started otherwise."""
-        if not self._stage_file(len(self.config.stage_scales)).exists():
+    def find_finished(self) -> Run | None:
+        """Find the run in `folder`, if all its stages are done. Raises a UserError if its settings differ."""
+        if not self._get_stage_path(len(self.config.stage_scales)).exists():
             return None
-        done, _ = self._earlier(resume=True)
+        done, _ = self._load_progress(resume=True)
         return Run(self.folder, tuple(done)) if len(done) == len(self.config.stage_scales) else None
 
-    def _network(self, stage: int, scales: tuple[int, ...], bags: Bags) -> SSRL:
+    def _build_network(self, stage: int, scales: tuple[int, ...], bags: Bags) -> SSRL:
         torch.manual_seed(self.config.seed * 1000 + stage)
         network = SSRL(self.model.with_scales(scales))
         if self.model.standardize:
             for scale in scales:
-                mean, std = statistics(bags.view, scale, bags.training)
+                mean, std = compute_statistics(bags.view, scale, bags.training)
                 network.standardize[str(scale)].load_state_dict({"mean": mean, "std": std})
         if stage > 1:
-            warm_start(network, load_checkpoint(self._stage_file(stage - 1)).weights)
+            warm_start(network, load_checkpoint(self._get_stage_path(stage - 1)).weights)
         return network
 
-    def _stage(
+    def _train_stage(
         self,
         stage: int,
         network: SSRL,
@@ -130,7 +130,7 @@ class Trainer:
     ) -> StageResult:
         trainer = StageTrainer(network, bags, self.config, stage, self.device)
         watcher.stage_begins(stage, network.config.scales, state.step, self.config.steps)
-        began = time.monotonic()
+        start = time.monotonic()
 
         def on_step(step: int, losses: Losses, seconds: float) -> None:
             watcher.step_done(step, losses)
@@ -141,7 +141,7 @@ class Trainer:
             if state.best_value is not None:
                 self._log({"stage": stage, "step": state.step, self.config.select: state.best_value})
 
-        state = trainer.run(state, self._selection_measure(bags, trainer), on_step, on_check)
+        state = trainer.run(state, self._choose_measure(bags, trainer), on_step, on_check)
         result = StageResult(
             stage,
             network.config.scales,
@@ -149,24 +149,24 @@ class Trainer:
             state.best_step,
             state.best_value,
             state.step,
-            self._test_auc(network, state.best_weights),
-            self._test_auc(network, state.result),
-            round(time.monotonic() - began, 2),
+            self._measure_test_auc(network, state.best_weights),
+            self._measure_test_auc(network, state.result),
+            round(time.monotonic() - start, 2),
         )
         self._finish_stage(network.config, result, done, state)
         watcher.stage_ends(result)
         return result
 
-    def _selection_measure(self, bags: Bags, trainer: StageTrainer) -> Measure | None:
+    def _choose_measure(self, bags: Bags, trainer: StageTrainer) -> Measure | None:
         if self.config.select == "val":
-            return lambda network: video_auc(network, bags, trainer.features)
+            return lambda network: compute_video_auc(network, bags, trainer.features)
         if self.config.select == "test":
             if self.test_auc is None:
-                raise UserError("select test needs test videos with frame labels; use --select last or val")
+                raise UserError("--select test needs test videos with frame labels; use --select last or val")
             return self.test_auc
         return None
 
-    def _test_auc(self, network: SSRL, weights: Weights) -> float | None:
+    def _measure_test_auc(self, network: SSRL, weights: Weights) -> float | None:
         if self.test_auc is None:
             return None
         network.load_state_dict(dict(weights))
@@ -179,13 +179,13 @@ class Trainer:
         for name, weights in (
             (LAST, state.result),
             (BEST, state.best_weights),
-            (self._stage_file(result.stage).name, state.best_weights),
+            (self._get_stage_path(result.stage).name, state.best_weights),
         ):
-            save_checkpoint(self.folder / name, self._checkpoint(model, weights, results))
+            save_checkpoint(self.folder / name, self._make_checkpoint(model, weights, results))
         self._save_state(result.stage + 1, results, StageState())
         self._log(to_plain(result))
 
-    def _checkpoint(self, model: ModelConfig, weights: Weights, results: list[StageResult]) -> Checkpoint:
+    def _make_checkpoint(self, model: ModelConfig, weights: Weights, results: list[StageResult]) -> Checkpoint:
         features = FeatureSource(str(self.store.root.resolve()), self.store.config)
         return Checkpoint(model, weights, features, self.config, tuple(results))
 
@@ -193,29 +193,29 @@ class Trainer:
         saved = SavedRun(self.config, self.model, self.store.config.fingerprint, stage, tuple(done), state)
         save_tensors(self.folder / STATE, to_plain(saved))
 
-    def _earlier(self, resume: bool) -> tuple[list[StageResult], StageState]:
+    def _load_progress(self, resume: bool) -> tuple[list[StageResult], StageState]:
         """The finished stages of the run in `folder`, and the state within the next one."""
         path = self.folder / STATE
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             return [], StageState()
         if not resume:
-            raise UserError(f"{self.folder} holds a run already; go on with --resume, or name another with --out")
+            raise UserError(f"{self.folder} already holds a run; continue it with --resume, or choose another --out")
         try:
             saved = from_plain(SavedRun, load_tensors(path), path)
         except UserError as error:
-            raise UserError(f"{error}. Start the run again with another --out, or delete {self.folder}") from error
-        wanted = {"config": self.config, "model": self.model, "store": self.store.config.fingerprint}
-        found = {"config": saved.config, "model": saved.model, "store": saved.store}
-        different = list_differences(wanted, found)
+            raise UserError(f"{error}. Start over with another --out, or delete {self.folder}") from error
+        requested = {"config": self.config, "model": self.model, "store": self.store.config.fingerprint}
+        stored = {"config": saved.config, "model": saved.model, "store": saved.store}
+        different = list_differences(requested, stored)
         if different:
             raise UserError(
-                f"the run in {self.folder} was started otherwise (wanted, not there): {'; '.join(different)}. "
-                f"Resume with its settings, or name another folder with --out"
+                f"the run in {self.folder} has other settings (requested, not stored): {'; '.join(different)}. "
+                f"Resume it with its own, or choose another --out"
             )
         return list(saved.done), saved.state
 
-    def _stage_file(self, stage: int) -> Path:
+    def _get_stage_path(self, stage: int) -> Path:
         return self.folder / f"stage-{stage}.pt"
 
     def _log(self, entry: Mapping[str, Any]) -> None:
@@ -224,11 +224,11 @@ class Trainer:
 
 
 def warm_start(network: SSRL, weights: Weights) -> list[str]:
-    """Give `network` the weights of the stage before; returns the names of its new parameters.
+    """Load the weights of the previous stage into `network`; return the names of its new parameters.
 
-    Every weight of that stage must find its place: one that does not is an error, not a silent loss.
+    Raises a UserError if the network has no place for one of those weights.
     """
-    outcome = network.load_state_dict(dict(weights), strict=False)
-    if outcome.unexpected_keys:
-        raise UserError(f"the stage before has weights that this one has no place for: {outcome.unexpected_keys}")
-    return outcome.missing_keys
+    keys = network.load_state_dict(dict(weights), strict=False)
+    if keys.unexpected_keys:
+        raise UserError(f"the network has no place for these weights of the previous stage: {keys.unexpected_keys}")
+    return keys.missing_keys

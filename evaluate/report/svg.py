@@ -19,9 +19,9 @@ from markupsafe import Markup
 from ssrl.evaluate.metrics import THRESHOLD, Curve
 from ssrl.evaluate.protocol import VideoScores
 
-MAX_STEPS = 720  # of a strip; beyond that, several snippets share a column and keep their lowest and highest score
+MAX_STEPS = 720  # per strip; beyond that, each column shows the lowest and highest score of several snippets
 STRIP_HEIGHT = 1000  # in units of the drawing; a score of 1 is at 0
-ABOVE = -35  # where the line over the ground truth runs, clear of a score of 1
+ABOVE = -35  # of the line over the ground truth, clear of a score of 1
 MAX_TICKS = 7
 SQUARE = 300  # side of a ROC or precision-recall plot
 
@@ -57,7 +57,7 @@ def _trace_steps(video: VideoScores) -> str:
 
 
 def merge_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:
-    """First frames (S,) and scores (S,) of a strip's steps, S <= MAX_STEPS; no peak and no dip is lost."""
+    """First frames (S,) and scores (S,) of a strip's steps, S <= MAX_STEPS; peaks and dips are kept."""
     scores, bounds = video.scores.astype(np.float64), video.frame_bounds
     if len(scores) <= MAX_STEPS:
         return bounds[:-1], scores
@@ -73,12 +73,12 @@ def merge_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:
 
 
 def place_frame_ticks(num_frames: int) -> list[int]:
-    """Some 4 to 7 whole numbers from 0 to `num_frames`, evenly spaced by 1, 2 or 5 times a power of ten."""
+    """About 4 to 7 integers from 0 to `num_frames`, evenly spaced by 1, 2 or 5 times a power of ten."""
     return _place_ticks(num_frames, (factor * 10**power for power in count() for factor in (1, 2, 5)))
 
 
 def place_second_ticks(seconds: float) -> list[int]:
-    """Seconds from 0 to `seconds`, evenly spaced as on a clock, and by whole hours in the end."""
+    """Seconds from 0 to `seconds`, evenly spaced as on a clock, by whole hours if long."""
     on_a_clock = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
     return _place_ticks(int(seconds), chain(on_a_clock, (3600 * hours for hours in count(1))))
 
@@ -89,7 +89,7 @@ def _place_ticks(end: int, spacings: Iterable[int]) -> list[int]:
 
 
 def draw_curve(curve: Curve, name: str, x_name: str, y_name: str, chance: tuple[float, float]) -> Markup:
-    """A curve in the unit square, with its axes and a dashed line of chance, from its height at 0 to that at 1."""
+    """A curve in the unit square with axes; chance is a dashed line from `chance[0]` at x = 0 to `chance[1]` at 1."""
     left, top = 44, 10
     ticks = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):

@@ -35,9 +35,9 @@ def write_report(
 ) -> Path:
     """Write the report of one evaluation to `folder` and return its `index.html`, which is written last.
 
-    `facts` are named lines below the title (checkpoint, store, selection, ...), `metrics` is what metrics.json holds.
-    `overlays` are heatmaps by video id; they lie in `folder` already, and the page links to them there. Raises
-    UserError for heatmaps that do not, or that belong to no video.
+    `facts` are shown below the title (checkpoint, store, selection, ...); `metrics` is the content of metrics.json.
+    `overlays` are heatmaps by video id, already in `folder`, where the page links to them. Raises a UserError for
+    heatmaps outside it or of unknown videos.
     """
     write_json(folder / "metrics.json", dict(metrics))
     return _write_page(folder, videos, overlays, title=title, facts=facts, evaluation=evaluation)
@@ -51,7 +51,7 @@ def write_scores(
     facts: Mapping[str, str],
     overlays: Mapping[str, Sequence[Path]] | None = None,
 ) -> Path:
-    """As `write_report`, for videos without labels: their scores and heatmaps only."""
+    """Like `write_report`, for videos without labels: scores and heatmaps only."""
     return _write_page(folder, videos, overlays, title=title, facts=facts, evaluation=None)
 
 
@@ -71,7 +71,7 @@ def _write_page(
 
 
 def format_csv(video: VideoScores) -> str:
-    """frame,score,label: one row per frame, frames from 0; scores with as many digits as tell them apart."""
+    """frame,score,label: one row per frame, frames from 0; scores with the fewest digits that round-trip."""
     texts = [np.format_float_positional(score, unique=True, trim="0") for score in video.scores]
     scores = np.repeat(texts, np.diff(video.frame_bounds))  # (num_frames,)
     if video.has_frame_labels:
@@ -88,14 +88,14 @@ def _locate_overlays(
     """Video id → paths of its heatmaps, relative to the folder."""
     unknown = sorted(set(overlays) - {video.id for video in videos})
     if unknown:
-        raise UserError(f"there are heatmaps of {unknown[0]!r}, which is not among the {len(videos)} videos")
+        raise UserError(f"got heatmaps of {unknown[0]!r}, which is not among the {len(videos)} videos")
     root = folder.resolve()
     links: dict[str, list[str]] = {}
     for video_id, path in ((video_id, path) for video_id, paths in overlays.items() for path in paths):
-        place = path.resolve()
-        if not place.is_relative_to(root) or not place.is_file():
+        resolved = path.resolve()
+        if not resolved.is_relative_to(root) or not resolved.is_file():
             raise UserError(f"the heatmap {path} is not a file in the report's folder {folder}; write it there")
-        links.setdefault(video_id, []).append(place.relative_to(root).as_posix())
+        links.setdefault(video_id, []).append(resolved.relative_to(root).as_posix())
     return links
 
 
@@ -119,7 +119,7 @@ def _load_template() -> Template:
         "commas": "{:,}".format,
         "kind": name_label,
         "percent": _format_percent,
-        "flagged_share": _measure_flagged,
+        "flagged_fraction": _measure_flagged,
     }
     return environment.get_template("page.html.jinja")
 
@@ -136,5 +136,5 @@ def _format_percent(value: float | None, digits: int = 2) -> str:
 
 
 def _measure_flagged(video: VideoScores) -> float:
-    """Share of the video's frames that score THRESHOLD or more."""
+    """Fraction of the video's frames that score THRESHOLD or more."""
     return float(np.average(video.scores >= THRESHOLD, weights=np.diff(video.frame_bounds)))

@@ -1,9 +1,9 @@
-"""Drawn clips: figures that move over a still, noisy, compressed backdrop, with what moves where.
+"""Synthetic clips: figures that move over a static, noisy, compressed backdrop, with labels of what moves where.
 
     draw figures at 3x size, frame by frame ──▶ shrink 3x ──▶ shake, flicker, noise, compression ──▶ (F, S, S) uint8
-    draw their numbers the same way         ──▶ one number a pixel ──▶ majority of a cell of 4x4x4 ──▶ cell targets
+    draw their numbers the same way         ──▶ one number per pixel ──▶ majority in 4x4x4 cells ──▶ cell targets
 
-Legend: F frames, S pixels a side, f = F/4, s = S/4 cells.
+Legend: F frames, S pixels per side, f = F/4, s = S/4 cells.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ssrl.extract.micro3d_pretraining.figures import Figure, Part, draw_figure
 
 NUM_FRAMES = 16
 OVERSAMPLING = 3
-MIN_COVERAGE = 0.15  # share of a cell's pixels that its figure must cover
-MIN_SPEED = 0.05  # pixels per frame; what is slower cannot be told from the backdrop
+MIN_COVERAGE = 0.15  # fraction of a cell's pixels that its figure must cover
+MIN_SPEED = 0.05  # pixels per frame; slower figures blend into the backdrop
 STILL = 0  # the kind of a cell without a figure; kind k of KINDS is k + 1
 
 
@@ -36,23 +36,23 @@ class Clip:
 
 
 def draw_clip(seed: int, index: int) -> Clip:
-    """The clip number `index` of the endless series that `seed` names."""
+    """Draw clip number `index` of the infinite series given by `seed`."""
     rng = np.random.default_rng([seed, index])
-    backdrop = _backdrop(rng)
-    figures = [draw_figure(rng, SHORT_SIDE, NUM_FRAMES, int(backdrop.mean())) for _ in range(_number_of_figures(rng))]
-    figures.sort(key=lambda figure: figure.start[1])  # nearer ones stand lower and hide those behind
-    shake = _shake(rng)
-    pictures, owners = zip(*(_draw_frame(backdrop, figures, t, shake[t]) for t in range(NUM_FRAMES)), strict=True)
-    frames = _degrade(rng, np.stack(pictures).astype(np.float32))
-    return Clip(frames, *_cell_targets(np.stack(owners), figures))
+    backdrop = _draw_backdrop(rng)
+    figures = [draw_figure(rng, SHORT_SIDE, NUM_FRAMES, int(backdrop.mean())) for _ in range(_draw_num_figures(rng))]
+    figures.sort(key=lambda figure: figure.start[1])  # nearer ones stand lower and occlude those behind
+    shake = _draw_shake(rng)
+    images, owners = zip(*(_draw_frame(backdrop, figures, t, shake[t]) for t in range(NUM_FRAMES)), strict=True)
+    frames = _degrade(rng, np.stack(images).astype(np.float32))
+    return Clip(frames, *_compute_cell_targets(np.stack(owners), figures))
 
 
-def _number_of_figures(rng: np.random.Generator) -> int:
+def _draw_num_figures(rng: np.random.Generator) -> int:
     return int(rng.choice([0, 1, 2, 3, 4, 6], p=[0.1, 0.3, 0.25, 0.15, 0.1, 0.1]))
 
 
-def _backdrop(rng: np.random.Generator) -> np.ndarray:
-    """(3S, 3S) uint8: a base tone, clouds of several grains, and edges."""
+def _draw_backdrop(rng: np.random.Generator) -> np.ndarray:
+    """(3S, 3S) uint8: a base tone, noise at several scales, and edges."""
     side = SHORT_SIDE * OVERSAMPLING
     picture = np.full((side, side), rng.uniform(40, 200), dtype=np.float32)
     for grain in (2, 6, 20, 60):
@@ -70,8 +70,8 @@ def _backdrop(rng: np.random.Generator) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _shake(rng: np.random.Generator) -> np.ndarray:
-    """(F, 2) integer offsets of the backdrop in oversampled pixels: none, or the tremble of a camera on a mast."""
+def _draw_shake(rng: np.random.Generator) -> np.ndarray:
+    """(F, 2) integer offsets of the backdrop in oversampled pixels: none, or the jitter of a camera on a mast."""
     if rng.random() < 0.85:
         return np.zeros((NUM_FRAMES, 2), dtype=int)
     return np.rint(rng.normal(0, rng.uniform(0.2, 0.8), (NUM_FRAMES, 2))).astype(int)
@@ -80,12 +80,12 @@ def _shake(rng: np.random.Generator) -> np.ndarray:
 def _draw_frame(
     backdrop: np.ndarray, figures: list[Figure], frame: int, offset: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The picture (S, S) and, pixel by pixel, the number of the figure on top from 1, or 0."""
+    """Draw one frame (S, S) and, per pixel, the number (from 1) of the figure on top, or 0."""
     picture = Image.fromarray(np.roll(backdrop, tuple(offset), axis=(0, 1)))
     owner = Image.new("L", picture.size, 0)
     pens = ImageDraw.Draw(picture), ImageDraw.Draw(owner)
     for number, figure in enumerate(figures, start=1):
-        for part in figure.parts(frame):
+        for part in figure.make_parts(frame):
             _draw_part(pens[0], part, part.tone)
             _draw_part(pens[1], part, number)
     return np.asarray(picture.reduce(OVERSAMPLING)), np.asarray(owner)[1::OVERSAMPLING, 1::OVERSAMPLING]
@@ -111,16 +111,16 @@ def _draw_part(pen: ImageDraw.ImageDraw, part: Part, fill: int) -> None:
 
 
 def _degrade(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
-    """What a camera and a codec add: contrast, flicker, noise, and one of two kinds of compression."""
+    """Add what a camera and a codec do: contrast, flicker, noise, and one of two kinds of compression."""
     frames = (frames - 128) * rng.uniform(0.5, 1.2) + 128 + rng.uniform(-20, 20)
     if rng.random() < 0.2:
         frames = frames + rng.normal(0, rng.uniform(0.5, 5), (len(frames), 1, 1))
     frames = frames + rng.standard_normal(frames.shape, dtype=np.float32) * math.exp(rng.uniform(-1.5, 1.6))
     choice = rng.random()
     if choice < 0.35:
-        return np.stack([_jpeg(frame, int(rng.integers(35, 95))) for frame in _to_bytes(frames)])
+        return np.stack([_compress_jpeg(frame, int(rng.integers(35, 95))) for frame in _to_bytes(frames)])
     if choice < 0.7:
-        return _to_bytes(_hold(frames, rng.uniform(1, 8)))
+        return _to_bytes(_hold_pixels(frames, rng.uniform(1, 8)))
     return _to_bytes(frames)
 
 
@@ -128,22 +128,22 @@ def _to_bytes(frames: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
-def _jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
+def _compress_jpeg(frame: np.ndarray, quality: int) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer))
 
 
-def _hold(frames: np.ndarray, threshold: float) -> np.ndarray:
-    """Keep a pixel until it has changed by more than `threshold`, as predictive codecs do."""
+def _hold_pixels(frames: np.ndarray, threshold: float) -> np.ndarray:
+    """Hold each pixel until it has changed by more than `threshold`, as predictive codecs do."""
     held = [frames[0]]
     for frame in frames[1:]:
         held.append(np.where(np.abs(frame - held[-1]) > threshold, frame, held[-1]))
     return np.stack(held)
 
 
-def _cell_targets(owners: np.ndarray, figures: list[Figure]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(F, S, S) numbers of figures to kind, speed and height of the figure that covers most of each cell."""
+def _compute_cell_targets(owners: np.ndarray, figures: list[Figure]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(F, S, S) figure numbers to the kind, speed and height of the figure that covers most of each cell."""
     (cf, cy, cx), (num_frames, size, _) = CELL_STRIDE, owners.shape
     cells = owners.reshape(num_frames // cf, cf, size // cy, cy, size // cx, cx)
     numbers = np.arange(1, len(figures) + 1)

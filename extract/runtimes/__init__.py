@@ -1,11 +1,11 @@
-"""What runs an encoder: uint8 snippets in, float32 features out.
+"""Runtimes of an encoder: uint8 snippets in, float32 features out.
 
 runtime          where                precision
-openvino         CPU                  bfloat16 where the processor multiplies in it, else float32
+openvino         CPU                  bfloat16 if the processor supports it, else float32
 torch-compile    CUDA, else CPU       bfloat16 on CUDA, float32 on the CPU
 torch            the same, without torch.compile
 
-"auto" takes OpenVINO on a CPU (PyTorch as it is where OpenVINO is not installed) and torch.compile on CUDA.
+"auto" chooses OpenVINO on a CPU (plain PyTorch if OpenVINO is not installed) and torch.compile on CUDA.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ PRECISIONS = (AUTO, "float32", "bfloat16")
 
 
 class Runtime(Protocol):
-    """An encoder on a device. `name`, `device` and `precision` tell what "auto" came to."""
+    """An encoder on a device. `name`, `device` and `precision` are what "auto" was resolved to."""
 
     name: str
     encoder: Encoder
     grids: tuple[Grid, ...]
     device: torch.device
     precision: str
-    batch: int  # snippets that are best encoded at once; may shrink while it works
+    batch: int  # snippets to encode at once; may shrink at run time
 
-    def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
-        """(B, L, H, W, 3) uint8 → one array (B, N_r, D) float32 a scale."""
+    def encode_snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
+        """(B, L, H, W, 3) uint8 → one array (B, N_r, D) float32 per scale."""
 
-    def cubes(self, cubes: np.ndarray) -> np.ndarray:
+    def encode_cubes(self, cubes: np.ndarray) -> np.ndarray:
         """Patch cubes of one window, (n, L, h, w, 3) uint8 → (n, D) float32."""
 
 
 @dataclass(frozen=True)
 class RuntimeSettings:
-    """What "auto" came to for an encoder on this machine."""
+    """What "auto" was resolved to for an encoder on this machine."""
 
     encoder: Encoder
     name: str
@@ -66,21 +66,21 @@ class RuntimeSettings:
     def __str__(self) -> str:
         return f"{self.encoder.name} by {self.name} on {self.device} in {self.precision}"
 
-    def runtimes(self, geometry: Geometry) -> Callable[[tuple[int, ...]], Runtime]:
-        """A runtime for any set of scales; each is made once."""
+    def make_runtimes(self, geometry: Geometry) -> Callable[[tuple[int, ...]], Runtime]:
+        """A cached function from scales to their runtime."""
         return functools.cache(lambda scales: self.load([geometry.grid(scale) for scale in scales]))
 
 
 def choose_runtime(
     encoder: Encoder, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO, local_rank: int = 0
 ) -> RuntimeSettings:
-    """The runtime asked for, or the fastest that is there. Raises a UserError for what is unknown or not there.
+    """Resolve the requested runtime, or the fastest available. Raises a UserError for unknown or unavailable ones.
 
-    Of several GPUs, each local rank takes its own.
+    With several GPUs, each local rank uses its own.
     """
-    for value, known in ((runtime, RUNTIMES), (precision, PRECISIONS)):
-        if value not in known:
-            raise UserError(f"{value!r} is not known; allowed are {', '.join(known)}")
+    for name, value, allowed in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
+        if value not in allowed:
+            raise UserError(f"unknown {name} {value!r}; choose from {', '.join(allowed)}")
     chosen = choose_device(device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local_rank % torch.cuda.device_count())
@@ -89,17 +89,17 @@ def choose_runtime(
         runtime = "torch-compile" if chosen.type == "cuda" else on_cpu
     if runtime != "openvino":
         fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
-        return RuntimeSettings(encoder, runtime, chosen, _precision(precision, encoder, fast))
+        return RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, encoder, fast))
     if not _has_openvino():
         raise UserError("OpenVINO is not installed; install it with pip install 'ssrl[cpu]', or use --runtime torch")
     if chosen.type != "cpu":
-        raise UserError(f"the OpenVINO runtime works on the CPU, not on {chosen}; use --device cpu or --runtime torch")
+        raise UserError(f"the OpenVINO runtime supports the CPU, not {chosen}; use --device cpu or --runtime torch")
     from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
 
-    return RuntimeSettings(encoder, runtime, chosen, _precision(precision, encoder, has_bfloat16()))
+    return RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, encoder, has_bfloat16()))
 
 
-def _precision(name: str, encoder: Encoder, fast_bfloat16: bool) -> str:
+def _choose_precision(name: str, encoder: Encoder, fast_bfloat16: bool) -> str:
     if name != AUTO:
         return name
     return "bfloat16" if fast_bfloat16 and encoder.bfloat16 else "float32"

@@ -1,8 +1,8 @@
-"""OpenVINO, the fastest on CPUs: the whole path from uint8 snippets to features is one compiled graph of static shape.
+"""OpenVINO, the fastest on CPUs: one compiled graph of static shape from uint8 snippets to features.
 
-The graph is traced without running it, within seconds, and what OpenVINO makes of it is kept on disk. OpenVINO is left
-no choice of precision: in bfloat16 it computes what the network, with weights of that type, would compute in PyTorch.
-Told to choose, it would round the pixels' differences too, before the first convolution.
+The graph is exported without running it, within seconds, and its compiled form is cached on disk. OpenVINO has no
+choice of precision: in bfloat16 it computes what the network with bfloat16 weights would compute in PyTorch. Left to
+choose, it would also round pixel differences before the first convolution.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Kind = Literal["snippets", "cubes"]
 
 
 class OpenVinoRuntime:
-    """See `ssrl.extract.runtimes.Runtime`. A batch is one snippet: more do not make a CPU faster."""
+    """See `ssrl.extract.runtimes.Runtime`. A batch is one snippet: larger ones are no faster on a CPU."""
 
     name = "openvino"
     batch = 1
@@ -45,49 +45,49 @@ class OpenVinoRuntime:
         self.precision = precision
         self._core = openvino.Core()
         cache = cache or cache_folder() / "openvino"
-        with suppress(OSError):  # a cache that cannot be written only costs time
+        with suppress(OSError):  # an unwritable cache only costs time
             cache.mkdir(parents=True, exist_ok=True)
             self._core.set_property({"CACHE_DIR": str(cache)})
         self._compiled: dict[Any, Any] = {}
 
-    def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
+    def encode_snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
         outputs = [self._run("snippets", snippet[None]) for snippet in snippets]
         scales = [grid.scale for grid in self.grids]
         return {scale: np.concatenate(parts) for scale, parts in zip(scales, zip(*outputs, strict=True), strict=True)}
 
-    def cubes(self, cubes: np.ndarray) -> np.ndarray:
+    def encode_cubes(self, cubes: np.ndarray) -> np.ndarray:
         return np.concatenate([self._run("cubes", cube[None])[0] for cube in cubes])
 
     def _run(self, kind: Kind, pixels: np.ndarray) -> list[np.ndarray]:
         if (kind, pixels.shape) not in self._compiled:
-            self._compiled[kind, pixels.shape] = self._compile(self._network(kind), pixels), _with_slack(pixels)
-        compiled, own = self._compiled[kind, pixels.shape]
-        own[...] = pixels
-        outputs = compiled(own)
+            self._compiled[kind, pixels.shape] = self._compile(kind, pixels), _allocate(pixels)
+        compiled, buffer = self._compiled[kind, pixels.shape]
+        buffer[...] = pixels
+        outputs = compiled(buffer)
         return [outputs[i].copy() for i in range(len(outputs))]
 
-    def _network(self, kind: Kind) -> nn.Module:
+    def _make_network(self, kind: Kind) -> nn.Module:
         network = self.encoder.copy_for_cpu().to(getattr(torch, self.precision))
         if kind == "cubes":
             return CubeEncoder(self.encoder.prepare, network)
         return SnippetEncoder(self.encoder.prepare, network, self.grids)
 
-    def _compile(self, network: nn.Module, pixels: np.ndarray) -> Any:
+    def _compile(self, kind: Kind, pixels: np.ndarray) -> Any:
         with torch.inference_mode():
-            exported = torch.export.export(network.eval(), (torch.from_numpy(pixels.copy()),))
+            exported = torch.export.export(self._make_network(kind).eval(), (torch.from_numpy(pixels.copy()),))
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # at the least
+            "INFERENCE_PRECISION_HINT": "f32",  # at least
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         return self._core.compile_model(openvino.convert_model(exported), "CPU", settings)
 
 
-def _with_slack(pixels: np.ndarray) -> np.ndarray:
+def _allocate(pixels: np.ndarray) -> np.ndarray:
     """An array like `pixels` (uint8) with readable memory behind it: OpenVINO's gather of single bytes reads four."""
     return np.empty(pixels.size + SLACK_BYTES, np.uint8)[: pixels.size].reshape(pixels.shape)
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies in bfloat16."""
+    """Whether this processor supports bfloat16."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

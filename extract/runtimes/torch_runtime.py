@@ -1,7 +1,7 @@
 """PyTorch, on CUDA or as the CPU's fallback: channels last, batch norms folded into convolutions, bfloat16 on CUDA.
 
-With torch.compile the whole path from uint8 snippets to features is one graph, in which what lies between convolutions
-becomes a kernel or two. It takes a minute or two the first time; what was compiled is kept on disk.
+With torch.compile the whole path from uint8 snippets to features is one graph, and the operations between convolutions
+fuse into a kernel or two. Compiling takes a minute or two the first time and is cached on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
 from ssrl.geometry import Grid
 
 logger = logging.getLogger(__name__)
-CUDA_BATCH = 8  # snippets of 480x840; halved whenever the GPU's memory does not hold them
+CUDA_BATCH = 8  # snippets of 480x840; halved when out of GPU memory
 
 
 class TorchRuntime:
@@ -39,48 +39,48 @@ class TorchRuntime:
         self.device = device
         self.precision = precision
         self.batch = CUDA_BATCH if device.type == "cuda" else 1
-        network = folded(encoder.network).to(device, getattr(torch, precision))
+        network = fold_batch_norms(encoder.network).to(device, getattr(torch, precision))
         network = network.to(memory_format=torch.channels_last_3d)
         self._encode: Any = SnippetEncoder(encoder.prepare, network, self.grids).eval()
         self._encode_cubes: Any = CubeEncoder(encoder.prepare, network).eval()
         if compiled:
             self._encode, self._encode_cubes = Compiled(self._encode), Compiled(self._encode_cubes)
 
-    def snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
+    def encode_snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
         try:
-            return self._snippets(snippets)
+            return self._encode_batch(snippets)
         except torch.OutOfMemoryError as error:
-            return self._in_halves(snippets, error)
+            return self._encode_halves(snippets, error)
 
     @torch.inference_mode()
-    def cubes(self, cubes: np.ndarray) -> np.ndarray:
+    def encode_cubes(self, cubes: np.ndarray) -> np.ndarray:
         per_batch = max(1, self.batch * self.grids[0].window_pixels // (cubes.shape[2] * cubes.shape[3]))
         parts = torch.from_numpy(cubes).split(per_batch)
         return torch.cat([self._encode_cubes(part.to(self.device)).cpu() for part in parts]).numpy()
 
     @torch.inference_mode()
-    def _snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
+    def _encode_batch(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
         features = self._encode(torch.from_numpy(snippets).to(self.device))
         return {grid.scale: array.cpu().numpy() for grid, array in zip(self.grids, features, strict=True)}
 
-    def _in_halves(self, snippets: np.ndarray, error: Exception) -> dict[int, np.ndarray]:
-        """Once more with half the batch, which is kept for what follows."""
+    def _encode_halves(self, snippets: np.ndarray, error: Exception) -> dict[int, np.ndarray]:
+        """Retry with half the batch size, which is kept from then on."""
         half = len(snippets) // 2
         if not half:
             raise UserError(
-                f"one snippet of {self.encoder.name} does not fit into the memory of {self.device}; "
-                f"close other programs on it, take a smaller --size, or --device cpu"
+                f"one snippet of {self.encoder.name} does not fit in the memory of {self.device}; "
+                f"close other programs on it, or use a smaller --size or --device cpu"
             ) from error
         self.batch = half
         torch.cuda.empty_cache()
-        logger.warning(f"the memory of {self.device} is full; going on with batches of {half} snippets")
-        parts = [self.snippets(part) for part in (snippets[:half], snippets[half:])]
+        logger.warning(f"{self.device} is out of memory; continuing with batches of {half} snippets")
+        parts = [self.encode_snippets(part) for part in (snippets[:half], snippets[half:])]
         return {grid.scale: np.concatenate([part[grid.scale] for part in parts]) for grid in self.grids}
 
 
 class Compiled:
-    """A network through torch.compile; as it is where the compiler gives up, for which it has many reasons:
-    no C++ compiler, no Triton, a card that it does not know. Batches of any size share one graph.
+    """A network under torch.compile, or as it is if compilation fails: no C++ compiler, no Triton, an unsupported
+    card. Batches of any size share one graph.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -98,20 +98,20 @@ class Compiled:
             raise
         except Exception as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
-            logger.warning(f"torch.compile does not work here, so the network runs without it ({reason})")
+            logger.warning(f"torch.compile failed; running without it ({reason})")
             self._run = self._network
             return self._network(pixels)
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """A copy in evaluation mode in which each batch norm that follows a convolution is part of it.
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Copy the network, in evaluation mode, with each batch norm folded into the convolution before it.
 
-    The order of calls is read from a trace; a network that cannot be traced is returned as it is.
+    The order of calls is read from a trace; a network that cannot be traced is returned unfolded.
     """
     network = copy.deepcopy(network).eval()
     try:
         traced = torch.fx.symbolic_trace(network)
-    except Exception:  # control flow on values: tracing gives up in many ways
+    except Exception:  # tracing fails in many ways, e.g. on data-dependent control flow
         return network
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):

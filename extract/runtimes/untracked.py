@@ -1,12 +1,12 @@
-"""OpenVINO without its telemetry, which reports every conversion to its makers from a process that it forks.
+"""OpenVINO without its telemetry, which reports every conversion to the vendor from a forked process.
 
-Nothing leaves a user's machine, and a fork beside running threads can hang. Where the telemetry package cannot be
-imported, OpenVINO takes a stub of its own.
+Nothing should leave the user's machine, and a fork beside running threads can hang. If the telemetry package cannot be
+imported, OpenVINO falls back to its own stub.
 """
 
 import sys
 
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: importing it fails
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes its import fail
 
 import openvino  # noqa: E402
 

@@ -85,7 +85,7 @@ def features(
 
 def _warn_about_labels(catalog: Dataset, summary: Summary) -> None:
     """Warn about videos that evaluation cannot fully use."""
-    imported = {*summary.done, *summary.kept}
+    imported = {*summary.done, *summary.skipped}
     test_videos = [video for video in catalog.videos if video.split == "test" and video.id in imported]
     unlabeled = [video.id for video in test_videos if video.anomalies is None]
     if unlabeled:
@@ -104,7 +104,7 @@ def _warn_about_labels(catalog: Dataset, summary: Summary) -> None:
 
 def _report(summary: Summary, out: Path) -> None:
     results.print(
-        f"{out}: {len(summary.done)} videos imported ({summary.num_rows} rows), {len(summary.kept)} skipped, "
+        f"{out}: {len(summary.done)} videos imported ({summary.num_rows} rows), {len(summary.skipped)} skipped, "
         f"{len(summary.failed)} failed, {len(summary.missing)} missing",
         markup=False,
     )

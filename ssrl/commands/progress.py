@@ -31,7 +31,7 @@ class ExtractionProgress(ProgressBar, ExtractionWatcher):
         self._num_videos, self._num_finished, self._num_snippets = num_videos, 0, 0
         self._began = time.monotonic()
 
-    def video_kept(self, video_id: str) -> None:
+    def video_skipped(self, video_id: str) -> None:
         self._num_finished += 1
         self.advance()
 

@@ -74,9 +74,9 @@ def verify(store: Path) -> None:
 def segments(store: Path, num_segments: int) -> None:
     """Build the training view now instead of in the first training run."""
     from ssrl.store.reader import Store
-    from ssrl.store.segments import segment_view
+    from ssrl.store.segments import open_segment_view
 
-    view = segment_view(Store(store), num_segments, on_video=note)
+    view = open_segment_view(Store(store), num_segments, on_video=note)
     results.print(f"{view.path}: {len(view.ids)} videos", markup=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssrl.config import StoreConfig
 from ssrl.extract.encoders import ENCODERS
-from ssrl.extract.flops import encoder_complexity
+from ssrl.extract.flops import count_encoder_complexity
 from ssrl.model.config import ModelConfig
 from ssrl.model.flops import measure_network
 
@@ -34,7 +34,7 @@ def count_encoder(scales: tuple[int, ...], store: StoreConfig | None) -> tuple[C
     if store is None or store.encoder not in ENCODERS:
         name = "encoder" if store is None else f"encoder {store.encoder}"
         return ((name, "unknown", "unknown", "unknown"),)
-    size = encoder_complexity(store.encoder, store.geometry, scales)
+    size = count_encoder_complexity(store.encoder, store.geometry, scales)
     name = f"encoder {store.encoder}"
     macs, flops = (format_count(NUM_SEGMENTS * count) for count in (size.macs, size.flops))
     return (

@@ -13,7 +13,7 @@ from ssrl.errors import UserError
 from ssrl.paper_tables.request import Job, TablesRequest
 from ssrl.paper_tables.rows import Setting, check_scales, list_settings, make_tables, plan_runs
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import open_segment_view
 from ssrl.train.stages import Trainer, TrainingWatcher
 from ssrl.workflows.train import open_trainer
 
@@ -38,7 +38,7 @@ class Runs:
         return open_trainer(job.to_train_request(self.request), self.store)
 
     def list_unfinished(self) -> list[Job]:
-        return [job for job in self.jobs if self.open_trainer(job).finished() is None]
+        return [job for job in self.jobs if self.open_trainer(job).find_finished() is None]
 
     def work(self, watch: Watch) -> None:
         """Train until every run is finished or locked by another process."""
@@ -48,7 +48,7 @@ class Runs:
     def _try_job(self, job: Job, number: int, watch: Watch) -> bool:
         """Train one job unless it is finished or locked; tells whether it did."""
         trainer = self.open_trainer(job)
-        if trainer.finished() is not None:
+        if trainer.find_finished() is not None:
             return False
         trainer.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -56,7 +56,7 @@ class Runs:
         except Timeout:
             return False
         with lock:
-            if trainer.finished() is not None:  # another process has just finished it
+            if trainer.find_finished() is not None:  # another process has just finished it
                 return False
             with watch(job, number, len(self.jobs)) as watcher:
                 trainer.run(watcher, resume=True)
@@ -68,7 +68,7 @@ class Runs:
 
     def _find_auc(self, row: Setting, seed: int) -> float:
         job = next(job for job in self.jobs if job.seed == seed and job.run.covers(row))
-        finished = self.open_trainer(job).finished()
+        finished = self.open_trainer(job).find_finished()
         assert finished is not None
         auc = next(stage.last_test_auc for stage in finished.stages if stage.scales == row.scales)
         if auc is None:
@@ -87,7 +87,7 @@ def open_runs(request: TablesRequest) -> Runs:
     trainer = runs.open_trainer(runs.jobs[0])
     if trainer.test_auc is None:
         raise UserError(f"the tables need frame AUCs, but {_explain_missing_auc(store)}")
-    segment_view(store, trainer.config.num_segments)
+    open_segment_view(store, trainer.config.num_segments)
     return runs
 
 

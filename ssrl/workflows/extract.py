@@ -71,7 +71,7 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     watcher = watcher or ExtractionWatcher()
     root = request.root or Path("data") / request.dataset
     dataset = load_dataset(request.dataset, root, manifest=request.manifest, frame_labels=request.frame_labels)
-    rank = Rank.of_environment()
+    rank = Rank.from_environment()
     encoder = load_encoder(request.encoder, request.weights)
     local_rank = rank.local_rank if rank else 0
     settings = choose_runtime(encoder, request.runtime, request.device, request.precision, local_rank)
@@ -85,10 +85,10 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
         reuse_static=request.reuse_static,
     )
     writer = StoreWriter(request.out or Path("features") / request.dataset, config)
-    runtimes = settings.runtimes(config.geometry)
+    runtimes = settings.make_runtimes(config.geometry)
     runtime = runtimes(writer.config.scales)
     decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, config.geometry)
-    videos = request.shard.of(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
+    videos = request.shard.select(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
     watcher.run_begins(dataset, str(settings), len(videos))
-    shared = hand_out(videos, rank.counter()) if rank else videos
+    shared = hand_out(videos, rank.make_counter()) if rank else videos
     return ExtractResult(writer.root, extract_videos(shared, writer, runtimes, watcher, decoding), dataset.missing)

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from ssrl.errors import UserError
-from ssrl.evaluate.heatmaps import combine_masks, overlay
+from ssrl.evaluate.heatmaps import combine_masks, draw_overlay
 from ssrl.evaluate.protocol import VideoScores
-from ssrl.evaluate.scoring import attention_masks, contribution_masks, top_snippets
+from ssrl.evaluate.scoring import compute_attention_masks, compute_contribution_masks, select_top_snippets
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.files import replacing
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 HEATMAPS_PER_VIDEO = 3
 JPEG_QUALITY = 88
 HEATMAP_FOLDER = "heatmaps"
-MASKS = {"contribution": contribution_masks, "attention": attention_masks}
+MASKS = {"contribution": compute_contribution_masks, "attention": compute_attention_masks}
 
 
 def write_overlays(
@@ -48,7 +48,7 @@ def write_overlays(
 
 def _draw_video(folder: Path, network: SSRL, store: Store, video: VideoScores, where: Where) -> list[Path]:
     geometry = store.config.geometry
-    snippets = top_snippets(video.scores, HEATMAPS_PER_VIDEO)
+    snippets = select_top_snippets(video.scores, HEATMAPS_PER_VIDEO)
     features = store.all_features(video.id, network.config.scales)
     grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
     bounds = video.frame_bounds
@@ -62,7 +62,7 @@ def _draw_video(folder: Path, network: SSRL, store: Store, video: VideoScores, w
         mask = combine_masks(masks, geometry.height, geometry.width)
         frame = resize(frames[frame_index], geometry.height, geometry.width)
         score = float(video.scores[snippet])
-        image = overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
+        image = draw_overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
         path = folder / f"{video.id}-{frame_index:06d}.jpg"
         with replacing(path) as temporary:
             Image.fromarray(image).save(temporary, format="JPEG", quality=JPEG_QUALITY)

@@ -70,7 +70,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     watcher = watcher or ExtractionWatcher()
     watcher.run_begins(dataset, str(settings), len(videos))
     writer = StoreWriter(out / "features", config)
-    summary = extract_videos(dataset.videos, writer, settings.runtimes(config.geometry), watcher)
+    summary = extract_videos(dataset.videos, writer, settings.make_runtimes(config.geometry), watcher)
     network, store = checkpoint.build_network(choose_device(request.device)), Store(writer.root)
     scored = tuple(
         score_video(network, store, store.record(video.id)) for video in videos if video.id not in summary.failed

@@ -59,7 +59,7 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
 
 def open_trainer(request: TrainRequest, store: Store) -> Trainer:
     """Set up the trainer of a run."""
-    from ssrl.evaluate.scoring import frame_auc
+    from ssrl.evaluate.scoring import make_frame_auc
     from ssrl.hardware import choose_device
     from ssrl.train.stages import Trainer
 
@@ -71,4 +71,4 @@ def open_trainer(request: TrainRequest, store: Store) -> Trainer:
         no_dilated=request.no_dilated,
         no_non_local=request.no_non_local,
     )
-    return Trainer(store, folder, request.config(), model, choose_device(request.device), frame_auc(store))
+    return Trainer(store, folder, request.config(), model, choose_device(request.device), make_frame_auc(store))

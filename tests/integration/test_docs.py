@@ -29,13 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_pages_run_as_written(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_pages_run_as_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(folder)
     matplotlib.use("agg")
     code = code_of("docs/python.md").replace('recipe="small"', 'recipe="small", steps=2')
     exec(compile(code, "docs/python.md", "exec"), {"__name__": "python_page"})
     printed = capsys.readouterr().out
-    assert "all 0 frames" in printed or "frames" in printed
+    assert "no abnormal video has frame labels" in printed  # why there is no frame-level AUC
     assert "yard 1 17 (2, 6, 256)" in printed
     assert (folder / "gate.png").stat().st_size > 1000
     (folder / "runs" / "mine" / "best.pt").rename(folder / "best.pt")

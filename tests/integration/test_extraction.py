@@ -209,7 +209,7 @@ def test_i3d_features_equal_pytorchvideos_own_network(tmp_path: Path) -> None:
     geometry = Geometry(96, 96, 16, ((96, 96), (48, 48)))
     settings = choose_runtime(load_encoder("i3d_r50", str(tmp_path / "i3d.pyth")), "torch", "cpu", "float32")
     snippet = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3), np.uint8)
-    features = settings.runtimes(geometry)((1, 2)).snippets(snippet[None])
+    features = settings.make_runtimes(geometry)((1, 2)).encode_snippets(snippet[None])
     normalized = (torch.from_numpy(snippet).float() / 255 - 0.45) / 0.225
     pixels = normalized.permute(3, 0, 1, 2)[None]
     patches = {1: [pixels], 2: [pixels[..., r : r + 48, c : c + 48] for r in (0, 48) for c in (0, 48)]}

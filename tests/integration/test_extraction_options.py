@@ -10,11 +10,11 @@ from click.testing import CliRunner, Result
 
 from ssrl.commands.extract import main
 from ssrl.errors import UserError
-from ssrl.extract.memory import LEAST_SLOTS, MOST_SLOTS, parse_bytes, slots_within
+from ssrl.extract.memory import MAX_SLOTS, MIN_SLOTS, fit_slots, parse_bytes
 from ssrl.extract.snippets import fill_segments, resize
 from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import open_segment_view
 from tests.media import number_of, numbered_frames, write_h264
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def test_a_scale_that_a_run_has_not_come_to_is_named(root: Path, tmp_path: Path)
     assert store.config.scales == (1, 2)
     (lacking,) = (name for name in store.ids() if _lacks(store, name))
     with pytest.raises(UserError, match=f"{lacking} has no features of scale 2 yet"):
-        segment_view(store)
+        open_segment_view(store)
 
 
 def _lacks(store: Store, name: str) -> bool:
@@ -84,7 +84,7 @@ def test_segments_of_long_training_videos(root: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     rows = {record.id: (record.rows, record.num_frames, store.num_rows(record.id)) for record in store.records()}
     assert rows == {"long": ("segments", 600, 32), "short": ("snippets", 40, 3), "test": ("snippets", 40, 3)}
-    view = segment_view(store)
+    view = open_segment_view(store)
     np.testing.assert_array_equal(view.scales[1][view.ids.index("long")], store.features("long", 1))
 
 
@@ -120,11 +120,11 @@ def test_no_amount_of_memory() -> None:
 
 def test_slots_fit_the_memory_and_too_little_is_refused_with_the_least() -> None:
     paper = Geometry()
-    assert slots_within(64 << 30, 1 << 30, paper, 1) == MOST_SLOTS
-    tight = slots_within(2 << 30, 1 << 30, paper, 1)
-    assert LEAST_SLOTS <= tight < MOST_SLOTS and tight * 16 * 480 * 840 * 3 < 1 << 30
+    assert fit_slots(64 << 30, 1 << 30, paper, 1) == MAX_SLOTS
+    tight = fit_slots(2 << 30, 1 << 30, paper, 1)
+    assert MIN_SLOTS <= tight < MAX_SLOTS and tight * 16 * 480 * 840 * 3 < 1 << 30
     with pytest.raises(UserError, match=r"needs 1\.43G"):
-        slots_within(1 << 30, 1 << 30, paper, 1)
+        fit_slots(1 << 30, 1 << 30, paper, 1)
 
 
 def test_memory_is_an_option(root: Path, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from sklearn.metrics import roc_auc_score
 from ssrl.commands import evaluate, import_, train
 from ssrl.commands import store as store_command
 from ssrl.config import StoreConfig
-from ssrl.evaluate.protocol import frame_arrays
+from ssrl.evaluate.protocol import expand_to_frames
 from ssrl.evaluate.report.svg import merge_steps
 from ssrl.evaluate.report.write import format_csv
 from ssrl.geometry import compute_row_bounds
 from ssrl.store.importing import ImportConfig
-from ssrl.store.layout import video_path
+from ssrl.store.layout import get_video_path
 from ssrl.store.reader import Store
-from ssrl.store.segments import segment_view
+from ssrl.store.segments import open_segment_view
 from ssrl.store.verify import verify
 from tests.parity import parity, released_network
 from tests.scores import make_scores
@@ -227,7 +227,7 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert kinds["Normal_Videos_003_x264"] == ("snippets", 640, "test", 0)
     assert store.record("Abuse028_x264").video.anomalies == ((30, 90),)
     assert not [finding for finding in verify(store) if finding.problem]
-    view = segment_view(store)
+    view = open_segment_view(store)
     np.testing.assert_array_equal(view.scales[2][view.ids.index("Abuse001_x264")], videos["Abuse001_x264"][2])
 
     arguments = ["--recipe", "released", "--features", store_root, "--scales", "1,2", "--steps", "2"]
@@ -235,8 +235,8 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert outcome.exit_code == 0, outcome.output
     outcome = run(evaluate.main, "--ckpt", tmp_path / "run" / "best.pt", "--report", tmp_path / "report")
     assert outcome.exit_code == 0, outcome.output
-    assert "numbers of frames of 2 videos are not known: 16 a snippet were taken" in outcome.stderr
-    assert outcome.stderr.count("were taken") == 1
+    assert "2 videos are of unknown length: assuming 16 frames per snippet" in outcome.stderr
+    assert outcome.stderr.count("unknown length") == 1
     assert "no heatmaps for 2 videos: their features were imported" in outcome.stderr
     assert (tmp_path / "report" / "index.html").is_file() and not (tmp_path / "report" / "where").exists()
 
@@ -309,7 +309,7 @@ def test_segments_lie_evenly_over_the_frames_by_hand() -> None:
 @pytest.mark.parametrize("protocol", ["true", "released"])
 def test_scores_of_segments_hold_for_their_frames(protocol: str) -> None:
     video = make_scores("v", 1, "", 7, None, np.array([0.25, 0.5, 0.75]), 16, ((5, 7),), rows="segments")
-    scores, labels = frame_arrays(video, protocol)  # type: ignore[arg-type]
+    scores, labels = expand_to_frames(video, protocol)  # type: ignore[arg-type]
     assert scores.tolist() == [0.25] * 2 + [0.5] * 2 + [0.75] * 3  # bounds 0, 2, 4, 7
     assert labels.tolist() == [0] * 5 + [1] * 2
     assert [line.split(",")[1] for line in format_csv(video).split()[1:]] == [f"{score:g}" for score in scores]
@@ -380,20 +380,20 @@ def with_shape(*shape: int):
 @pytest.mark.parametrize(
     ("scale", "damage", "reason"),
     [
-        (1, truncated, "is no readable NumPy array"),
-        (2, lambda path: path.write_bytes(b""), "is no readable NumPy array"),
-        (3, lambda path: path.write_text("no array"), "is no readable NumPy array"),
-        (1, lambda path: np.save(path, np.array([{}], dtype=object)), "is no readable NumPy array"),
+        (1, truncated, "is not a readable NumPy array"),
+        (2, lambda path: path.write_bytes(b""), "is not a readable NumPy array"),
+        (3, lambda path: path.write_text("no array"), "is not a readable NumPy array"),
+        (1, lambda path: np.save(path, np.array([{}], dtype=object)), "is not a readable NumPy array"),
         (4, archive, "is an archive of arrays"),
         (2, lambda path: np.save(path, np.ones((4, 6, D), dtype=np.int64)), "holds int64"),
-        (1, with_shape(4), "has the shape (4,)"),
+        (1, with_shape(4), "has shape (4,)"),
         (1, with_shape(0, 10, D), "01_0015_i3d.npy"),
         (1, with_shape(4, 9, D), "has 9 crops, but 01_001 has 10"),
         (3, with_shape(4, 14, D), "has 14 patches, but scale 3 has 15"),
         (2, with_shape(3, 6, D), "has 3 rows, but scale 1 of this video has 4"),
         (1, with_shape(4, 10, 65), "has D = 65, but 01_001 has D = 64"),
         (4, with_shape(4, 28, 63), "has D = 63, but 01_001 has D = 64"),
-        (4, not_a_number, "the features of scale 4 are not finite"),
+        (4, not_a_number, "scale 4 has features that are not finite"),
     ],
 )
 def test_a_damaged_file_is_named_and_the_rest_imported(
@@ -422,12 +422,12 @@ def test_missing_files_are_named_and_a_second_run_completes(tmp_path: Path, thre
     arguments = ("released", "shanghaitech", root, tmp_path / "store", "--annotations", annotations)
     outcome = import_features(*arguments)
     assert outcome.exit_code == 1 and "2 videos imported (8 rows), 0 skipped, 0 failed, 1 missing" in outcome.stdout
-    assert f"missing: 01_0015: SH_PATCH35_i3d/01_0015_patch35_i3d.npy is not below {root}" in outcome.stdout
+    assert f"missing: 01_0015: SH_PATCH35_i3d/01_0015_patch35_i3d.npy not found below {root}" in outcome.stdout
     (tmp_path / "elsewhere.npy").rename(absent)
-    written = video_path(tmp_path / "store", "01_001").stat().st_mtime_ns
+    written = get_video_path(tmp_path / "store", "01_001").stat().st_mtime_ns
     outcome = import_features(*arguments)
     assert outcome.exit_code == 0 and "1 videos imported (4 rows), 2 skipped" in outcome.stdout
-    assert video_path(tmp_path / "store", "01_001").stat().st_mtime_ns == written
+    assert get_video_path(tmp_path / "store", "01_001").stat().st_mtime_ns == written
     outcome = import_features(*arguments, "--dtype", "float16")
     assert outcome.exit_code == 1 and "dtype: float16, not float32" in outcome.stderr
 
@@ -442,17 +442,17 @@ def test_two_files_of_one_name_are_told_apart_by_the_folder_or_named(
     np.testing.assert_array_equal(Store(tmp_path / "a").features("01_0015", 1), arrays_of(4, 1)[1])
     (root / "SH_Test_i3d").rename(root / "another")
     outcome = import_features(*arguments, tmp_path / "b", "--annotations", annotations)
-    assert outcome.exit_code == 1 and "failed: 01_0015: several files have its name" in outcome.stdout
+    assert outcome.exit_code == 1 and "failed: 01_0015: duplicate files" in outcome.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (("released", "manifest", "--manifest", "videos.csv"), "--layout npy"),
-        (("released", "ucsd-ped2"), "is that of shanghaitech and ucf-crime, not of 'ucsd-ped2'"),
+        (("released", "ucsd-ped2"), "is for shanghaitech and ucf-crime, not for 'ucsd-ped2'"),
         (("npy", "manifest"), "give it with --manifest"),
         (("released", "shanghaitech", "--annotations", "."), "holds no frame labels of shanghaitech"),
-        (("released", "shanghaitech"), "no features of shanghaitech below"),
+        (("released", "shanghaitech"), "no shanghaitech features below"),
         (("released", "shanghaitech", "--manifest", "videos.csv"), "are only for --dataset manifest"),
         (("npy", "manifest", "--manifest", "videos.csv", "--annotations", "."), "--frame-labels"),
     ],
@@ -480,7 +480,7 @@ def test_without_annotations_evaluation_says_what_it_cannot_tell(
     outcome = run(evaluate.main, *arguments)
     assert outcome.exit_code == 0, outcome.output
     assert "not defined (no abnormal video has frame labels)" in outcome.stdout
-    assert "without frame labels, so that video_auc alone counts them: 01_0015" in outcome.stderr
+    assert "without frame labels, counted by video_auc only: 01_0015" in outcome.stderr
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert metrics["auc"] is None and metrics["video_auc"] is not None
     assert metrics["undefined"]["auc"] == "no abnormal video has frame labels"

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from benchmarks.peak import peak_flops
+from benchmarks.peak import measure_peak_flops
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.encoders.i3d import normalized
-from ssrl.extract.reuse import windows
+from ssrl.extract.reuse import split_windows
 from ssrl.extract.runtimes import Runtime, RuntimeSettings, choose_runtime
-from ssrl.extract.runtimes.torch_runtime import TorchRuntime, folded
+from ssrl.extract.runtimes.torch_runtime import TorchRuntime, fold_batch_norms
 from ssrl.geometry import Geometry
 from ssrl.hardware import choose_device
 
@@ -67,7 +67,7 @@ def runtime(request: pytest.FixtureRequest, encoder: Encoder) -> Runtime:
 
         if precision == "bfloat16" and not has_bfloat16():
             pytest.skip("this processor does not multiply in bfloat16")
-    return choose_runtime(encoder, name, device, precision).runtimes(GEOMETRY)(SCALES)
+    return choose_runtime(encoder, name, device, precision).make_runtimes(GEOMETRY)(SCALES)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def patch_by_patch(encoder: Encoder, snippet: np.ndarray) -> dict[int, np.ndarra
     features = {}
     for grid in GEOMETRY.grids:
         rows = []
-        for cube in windows(snippet, grid):
+        for cube in split_windows(snippet, grid):
             with torch.inference_mode():
                 prepared = encoder.prepare(torch.from_numpy(cube.copy())).permute(3, 0, 1, 2)
                 rows.append(encoder.network(prepared[None])[0].numpy())
@@ -102,7 +102,7 @@ def assert_near(features: np.ndarray, expected: np.ndarray, runtime: Runtime) ->
 
 
 def test_snippets_give_what_their_patches_give(runtime: Runtime, snippets: np.ndarray) -> None:
-    features = runtime.snippets(snippets)
+    features = runtime.encode_snippets(snippets)
     assert set(features) == set(SCALES)
     for index, snippet in enumerate(snippets):
         for scale, expected in patch_by_patch(runtime.encoder, snippet).items():
@@ -110,16 +110,16 @@ def test_snippets_give_what_their_patches_give(runtime: Runtime, snippets: np.nd
 
 
 def test_cubes_give_what_they_give_alone(runtime: Runtime, snippets: np.ndarray) -> None:
-    cubes = windows(snippets[0], GEOMETRY.grid(2))[:3]
-    assert_near(runtime.cubes(cubes), patch_by_patch(runtime.encoder, snippets[0])[2][:3], runtime)
+    cubes = split_windows(snippets[0], GEOMETRY.grid(2))[:3]
+    assert_near(runtime.encode_cubes(cubes), patch_by_patch(runtime.encoder, snippets[0])[2][:3], runtime)
 
 
 def test_a_snippet_gives_the_same_bits_again(runtime: Runtime, snippets: np.ndarray) -> None:
     """On a CPU; it is what lets a resumed run end with the same bytes. GPUs choose their kernels by batch."""
     if runtime.device.type != "cpu":
         pytest.skip("not promised on a GPU")
-    alone = [runtime.snippets(snippet[None]) for snippet in snippets]
-    again = [runtime.snippets(snippet[None]) for snippet in snippets]
+    alone = [runtime.encode_snippets(snippet[None]) for snippet in snippets]
+    again = [runtime.encode_snippets(snippet[None]) for snippet in snippets]
     for first, second in zip(alone, again, strict=True):
         assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
 
@@ -146,25 +146,25 @@ def test_unknown_names_are_refused() -> None:
 def test_a_full_gpu_halves_the_batch_and_goes_on(snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device's answer to a batch of two is played; what follows is the real code."""
     settings = RuntimeSettings(load_encoder("micro3d"), "torch", torch.device("cpu"), "float32")
-    runtime = settings.runtimes(GEOMETRY)(SCALES)
+    runtime = settings.make_runtimes(GEOMETRY)(SCALES)
     assert isinstance(runtime, TorchRuntime)
     runtime.batch = 2
-    whole, encode = runtime.snippets(snippets), runtime._snippets
+    whole, encode = runtime.encode_snippets(snippets), runtime._encode_batch
 
     def full(batch: np.ndarray) -> dict[int, np.ndarray]:
         if len(batch) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return encode(batch)
 
-    monkeypatch.setattr(runtime, "_snippets", full)
-    halved = runtime.snippets(snippets)
+    monkeypatch.setattr(runtime, "_encode_batch", full)
+    halved = runtime.encode_snippets(snippets)
     assert runtime.batch == 1
     for scale in SCALES:
         np.testing.assert_allclose(halved[scale], whole[scale], rtol=1e-5, atol=1e-5)
 
-    monkeypatch.setattr(runtime, "_snippets", lambda batch: full(np.concatenate([batch, batch])))
+    monkeypatch.setattr(runtime, "_encode_batch", lambda batch: full(np.concatenate([batch, batch])))
     with pytest.raises(UserError, match="one snippet of micro3d does not fit"):
-        runtime.snippets(snippets[:1])
+        runtime.encode_snippets(snippets[:1])
 
 
 @pytest.fixture(scope="module")
@@ -184,12 +184,12 @@ def test_compiled_graphs_give_what_the_network_gives(small_encoder: Encoder, sni
     counters.clear()
     for count in (2, 3, 5):
         batch = np.concatenate([snippets] * 3)[:count]
-        features = runtime.snippets(batch)
+        features = runtime.encode_snippets(batch)
         for index, snippet in enumerate(batch):
             for scale, expected in patch_by_patch(small_encoder, snippet).items():
                 assert_near(features[scale][index], expected, runtime)
-    cubes = windows(snippets[0], GEOMETRY.grid(2))[:3]
-    assert_near(runtime.cubes(cubes), patch_by_patch(small_encoder, snippets[0])[2][:3], runtime)
+    cubes = split_windows(snippets[0], GEOMETRY.grid(2))[:3]
+    assert_near(runtime.encode_cubes(cubes), patch_by_patch(small_encoder, snippets[0])[2][:3], runtime)
     assert counters["stats"]["unique_graphs"] == 2  # of snippets and of cubes
 
 
@@ -202,7 +202,7 @@ def test_without_a_compiler_the_network_runs_as_it_is(
     monkeypatch.setattr(torch, "compile", lambda network: refuse)
     runtime = RuntimeSettings(small_encoder, "torch-compile", torch.device("cpu"), "float32").load(GEOMETRY.grids)
     for _ in range(2):
-        features = runtime.snippets(snippets[:1])
+        features = runtime.encode_snippets(snippets[:1])
     assert_near(features[1][0], patch_by_patch(small_encoder, snippets[0])[1], runtime)
     assert " ".join(capsys.readouterr().err.split()).count("without it (no C++ compiler)") == 1
 
@@ -210,26 +210,27 @@ def test_without_a_compiler_the_network_runs_as_it_is(
 def test_batch_norms_are_folded_into_convolutions() -> None:
     network = load_encoder("i3d_r50", "random:0").network
     count = sum(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
-    left = {name for name, module in folded(network).named_modules() if isinstance(module, torch.nn.BatchNorm3d)}
-    used = {node.target for node in folded(network).graph.nodes if node.op == "call_module"}
+    folded = fold_batch_norms(network)
+    left = {name for name, module in folded.named_modules() if isinstance(module, torch.nn.BatchNorm3d)}
+    used = {node.target for node in folded.graph.nodes if node.op == "call_module"}
     assert count > 40 and not left & used
 
 
-def test_compiled_networks_are_kept_on_disk(tmp_path: Path, snippets: np.ndarray) -> None:
+def test_compiled_networks_are_cached_on_disk(tmp_path: Path, snippets: np.ndarray) -> None:
     pytest.importorskip("openvino")
     from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime
 
     encoder = load_encoder("micro3d")
-    first = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).snippets(snippets[:1])
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert kept
-    second = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).snippets(snippets[:1])
-    assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    first = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).encode_snippets(snippets[:1])
+    cached = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert cached
+    second = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).encode_snippets(snippets[:1])
+    assert cached == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
 
 
 def test_the_peak_is_that_of_a_matrix_product() -> None:
-    slow = peak_flops("cpu", "float32", matrix=256)
+    slow = measure_peak_flops("cpu", "float32", matrix=256)
     assert 1e8 < slow < 1e14
 
 
@@ -248,7 +249,7 @@ def test_openvino_reads_nothing_beyond_its_input() -> None:
         "forbidden = ctypes.c_void_p(memory.ctypes.data + size)\n"
         "assert ctypes.CDLL(None).mprotect(forbidden, mmap.PAGESIZE, 0) == 0\n"
         "runtime = OpenVinoRuntime(load_encoder('micro3d'), geometry.grids, 'float32')\n"
-        "runtime.snippets(memory[:size].reshape(1, 16, 64, 64, 3))\n"
+        "runtime.encode_snippets(memory[:size].reshape(1, 16, 64, 64, 3))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
@@ -262,7 +263,8 @@ def test_openvino_reports_nothing_and_forks_nothing() -> None:
         "from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime\n"
         "from ssrl.geometry import Geometry\n"
         "grids = Geometry(32, 32, 16, ((32, 32),)).grids\n"
-        "OpenVinoRuntime(load_encoder('micro3d'), grids, 'float32').snippets(np.zeros((1, 16, 32, 32, 3), np.uint8))\n"
+        "black = np.zeros((1, 16, 32, 32, 3), np.uint8)\n"
+        "OpenVinoRuntime(load_encoder('micro3d'), grids, 'float32').encode_snippets(black)\n"
         "from openvino.tools.ovc import telemetry_utils\n"
         "print(telemetry_utils.tm.__name__)\n"
     )

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from ssrl.commands.extract import main
 from ssrl.datasets.video import Video
 from ssrl.errors import UserError
-from ssrl.extract.sharing import Shard, hand_out, longest_first
+from ssrl.extract.sharing import Shard, hand_out, sort_longest_first
 from ssrl.store.reader import Store
 from tests.media import write_h264
 
@@ -48,10 +48,10 @@ def features_of(root: Path) -> dict[tuple[str, int], bytes]:
 
 
 def test_shards_hold_each_video_once_and_begin_with_the_longest(videos: list[Video]) -> None:
-    parts = [Shard(index, 4).of(videos) for index in (1, 2, 3, 4)]
+    parts = [Shard(index, 4).select(videos) for index in (1, 2, 3, 4)]
     assert sorted(video.id for part in parts for video in part) == [video.id for video in videos]
-    assert [part[0].id for part in parts] == [video.id for video in longest_first(videos)[:4]]
-    assert longest_first(videos)[0].id == "1"
+    assert [part[0].id for part in parts] == [video.id for video in sort_longest_first(videos)[:4]]
+    assert sort_longest_first(videos)[0].id == "1"
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0"])
@@ -64,7 +64,7 @@ def test_ranks_are_handed_each_video_once(videos: list[Video]) -> None:
     count = itertools.count()
     first, second = (hand_out(videos, lambda: next(count)) for _ in range(2))
     taken = [next(first), next(second), next(second), *first, *second]
-    assert [video.id for video in taken] == [video.id for video in longest_first(videos)]
+    assert [video.id for video in taken] == [video.id for video in sort_longest_first(videos)]
 
 
 def test_shards_fill_one_store(videos: list[Video], tmp_path: Path) -> None:

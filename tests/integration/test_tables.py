@@ -13,7 +13,7 @@ from filelock import FileLock
 from ssrl.commands import tables
 from ssrl.config import StoreConfig
 from ssrl.errors import UserError
-from ssrl.extract.flops import encoder_complexity
+from ssrl.extract.flops import count_encoder_complexity
 from ssrl.geometry import Geometry
 from ssrl.model.flops import Complexity, measure_network
 from ssrl.model.recipes import ablate, paper_model
@@ -161,7 +161,7 @@ def test_every_row_is_filled(whole: Path) -> None:
 def test_the_first_stage_of_plain_runs_is_the_same(store: Store, whole: Path) -> None:
     """The rows of a prefix may be taken from any run that has it."""
     runs = open_runs(TablesRequest(store.root, whole, seeds=(0,), scales=FULL, steps=STEPS, device="cpu"))
-    finished = [runs.open_trainer(job).finished() for job in runs.jobs]
+    finished = [runs.open_trainer(job).find_finished() for job in runs.jobs]
     assert len({run.stages[0].last_test_auc for run in finished if run}) == 1 and None not in finished
 
 
@@ -211,7 +211,7 @@ def test_table_6_counts_crops_and_the_encoder() -> None:
     config = StoreConfig("any", "micro3d", "embedded", "0" * 64, 256, num_crops=10)
     rows = {name: list(counts) for name, *counts in make_table_6("paper", FULL, config)}
     assert rows["SSRL"] == cells(measure_network(paper_model(256, FULL), 32, 10))
-    found = encoder_complexity("micro3d", Geometry(), FULL)
+    found = count_encoder_complexity("micro3d", Geometry(), FULL)
     assert rows["encoder micro3d, 32 snippets"] == cells(Complexity(found.parameters, 32 * found.macs))
 
 

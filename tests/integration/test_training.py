@@ -11,13 +11,19 @@ import torch
 from ssrl.checkpoints import load_checkpoint
 from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
-from ssrl.evaluate.scoring import attention_masks, contribution_masks, frame_auc, score_split, snippet_scores
+from ssrl.evaluate.scoring import (
+    compute_attention_masks,
+    compute_contribution_masks,
+    make_frame_auc,
+    score_snippets,
+    score_split,
+)
 from ssrl.model.network import SSRL, Output, draw_kept_scales
 from ssrl.model.recipes import RECIPES, find_recipe
 from ssrl.store.reader import Store
-from ssrl.store.segments import pool_segments, segment_bounds, segment_view
-from ssrl.train.data import draw, statistics, training_bags
-from ssrl.train.losses import Losses, select_top_k, ssrl_losses
+from ssrl.store.segments import compute_segment_bounds, open_segment_view, pool_segments
+from ssrl.train.data import compute_statistics, draw, make_bags
+from ssrl.train.losses import Losses, compute_losses, select_top_k
 from ssrl.train.stages import Trainer, TrainingWatcher
 from tests.stores import D, write_store
 
@@ -44,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def trainer(store: Store, folder: Path, recipe: str = "paper", **changes: object) -> Trainer:
     settings = {"scales": (1, 2), "steps": 10, "check_every": 4, "videos_per_half": 4, **changes}
     config = find_recipe(recipe).training(**settings)
-    return Trainer(store, folder, config, RECIPES[recipe].model(D, config.scales), test_auc=frame_auc(store))
+    return Trainer(store, folder, config, RECIPES[recipe].model(D, config.scales), test_auc=make_frame_auc(store))
 
 
 def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
@@ -127,10 +133,10 @@ def test_the_log_has_a_line_a_step_and_a_line_a_stage(store: Store, tmp_path: Pa
 
 
 def test_validation_videos_are_training_videos_that_are_not_trained_on(store: Store) -> None:
-    bags = training_bags(store, segment_view(store), 0.25, seed=0)
+    bags = make_bags(store, open_segment_view(store), 0.25, seed=0)
     everything = np.concatenate([bags.training, bags.held_out])
     train_ids = {record.id for record in store.records("train")}
-    assert sorted(bags.view.ids[row] for row in everything) == sorted(train_ids)
+    assert sorted(bags.view.ids[index] for index in everything) == sorted(train_ids)
     assert bags.held_out_labels.tolist() == [0, 1]
 
 
@@ -140,17 +146,16 @@ def test_a_store_with_one_kind_of_video_is_refused(tmp_path: Path) -> None:
         trainer(store, tmp_path / "run").run(TrainingWatcher())
 
 
-def test_draws_repeat_no_row_before_all_were_drawn() -> None:
-    rows = np.arange(5)
-    drawn = draw(rows, 12, np.random.default_rng(0))
+def test_draws_repeat_no_video_before_all_were_drawn() -> None:
+    drawn = draw(np.arange(5), 12, np.random.default_rng(0))
     assert sorted(drawn[:5]) == sorted(drawn[5:10]) == [0, 1, 2, 3, 4] and len(drawn) == 12
 
 
-def test_statistics_are_those_of_the_training_rows(store: Store) -> None:
-    view = segment_view(store)
-    rows = np.array([0, 3])
-    mean, std = statistics(view, 2, rows)
-    values = view.scales[2][rows].astype(np.float64).reshape(-1, D)
+def test_statistics_are_those_of_the_training_videos(store: Store) -> None:
+    view = open_segment_view(store)
+    indices = np.array([0, 3])
+    mean, std = compute_statistics(view, 2, indices)
+    values = view.scales[2][indices].astype(np.float64).reshape(-1, D)
     np.testing.assert_allclose(mean, values.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(std, values.std(axis=0), rtol=1e-5)
 
@@ -181,7 +186,7 @@ def test_equations_7_to_10_by_hand() -> None:
     abnormal = output([[0.9, 0.2, 0.6]], [[30.0, 1.0, 50.0]])
     normal = output([[0.1, 0.3, 0.5]], [[4.0, 2.0, 8.0]])
     assert select_top_k(abnormal.magnitudes, config).tolist() == [[2, 0]]
-    losses = ssrl_losses(abnormal, normal, config)
+    losses = compute_losses(abnormal, normal, config)
     cross_entropy = -(np.log(0.9) + np.log(0.6)) - (np.log(1 - 0.1) + np.log(1 - 0.5))
     assert losses.classification.item() == pytest.approx(cross_entropy / 2, rel=1e-5)  # the mean of two videos
     assert losses.magnitude.item() == pytest.approx(1e-4 * (100 - 40 + 6), rel=1e-5)
@@ -191,7 +196,7 @@ def test_equations_7_to_10_by_hand() -> None:
 
 
 def test_the_margin_is_a_hinge() -> None:
-    losses = ssrl_losses(output([[0.5]], [[150.0]]), output([[0.5]], [[10.0]]), LossConfig(num_selected=1))
+    losses = compute_losses(output([[0.5]], [[150.0]]), output([[0.5]], [[10.0]]), LossConfig(num_selected=1))
     assert losses.magnitude.item() == 0.0
 
 
@@ -215,12 +220,12 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
     with torch.inference_mode():
         segments = network(pooled).scores[0].numpy()
         raw = network({s: torch.from_numpy(array.astype(np.float32))[None] for s, array in features.items()}).scores[0]
-    bounds = segment_bounds(len(features[1]), 32)[:-1]
+    bounds = compute_segment_bounds(len(features[1]), 32)[:-1]
     expected = [segments[bounds == snippet].mean() for snippet in range(len(features[1]))]
-    np.testing.assert_allclose(snippet_scores(network, features), expected, atol=1e-6)
+    np.testing.assert_allclose(score_snippets(network, features), expected, atol=1e-6)
     as_it_is = SSRL(replace(network.config, spread_to=0)).eval()
     as_it_is.load_state_dict(network.state_dict())
-    np.testing.assert_allclose(snippet_scores(as_it_is, features), raw, atol=1e-6)
+    np.testing.assert_allclose(score_snippets(as_it_is, features), raw, atol=1e-6)
 
 
 def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
@@ -231,7 +236,7 @@ def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> No
     for record in store.records("test"):
         if record.video.label:
             features = {2: store.features(record.id, 2)}
-            masks = contribution_masks(network, features, 4, grids)
+            masks = compute_contribution_masks(network, features, 4, grids)
             assert masks[2].shape == (2, 3) and masks[2].argmax() == 0 and masks[2].max() == 1
 
 
@@ -239,7 +244,7 @@ def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
     network = SSRL(RECIPES["paper"].model(D, (1, 2, 4))).eval()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     features = {scale: store.features(store.ids()[0], scale) for scale in (1, 2, 4)}
-    masks = attention_masks(network, features, 0, grids)
+    masks = compute_attention_masks(network, features, 0, grids)
     assert {scale: mask.shape for scale, mask in masks.items()} == {2: (2, 3), 4: (4, 7)}
     without = SSRL(replace(network.config, psr=None)).eval()
-    assert attention_masks(without, features, 0, grids) == {}
+    assert compute_attention_masks(without, features, 0, grids) == {}

@@ -15,7 +15,7 @@ from ssrl.commands import evaluate
 from ssrl.config import StoreConfig
 from ssrl.errors import UserError
 from ssrl.extract.encoders import load_encoder
-from ssrl.extract.flops import encoder_complexity
+from ssrl.extract.flops import count_encoder_complexity
 from ssrl.geometry import Geometry
 from ssrl.model.flops import measure_network
 from ssrl.model.network import SSRL
@@ -69,7 +69,7 @@ def test_i3d_counts_as_fvcore_does() -> None:
     for patches, size in ((1, 96), (4, 48)):
         analysis = FlopCountAnalysis(network, torch.zeros(patches, 3, 16, size, size))
         macs += analysis.unsupported_ops_warnings(False).by_operator()["conv"]
-    found = encoder_complexity("i3d_r50", geometry, (1, 2))
+    found = count_encoder_complexity("i3d_r50", geometry, (1, 2))
     assert found.macs == macs
     assert found.parameters == sum(parameter.numel() for parameter in network.parameters())
 
@@ -77,27 +77,27 @@ def test_i3d_counts_as_fvcore_does() -> None:
 @pytest.mark.parametrize(("scale", "giga_macs"), [(1, 461), (2, 467), (3, 471), (4, 481)])
 def test_i3d_at_the_papers_size(scale: int, giga_macs: float) -> None:
     """The figures are fvcore's with batch norms, which make half a per cent and are not in ours."""
-    found = encoder_complexity("i3d_r50", Geometry(), (scale,))
+    found = count_encoder_complexity("i3d_r50", Geometry(), (scale,))
     assert found.macs / GIGA == pytest.approx(giga_macs, rel=0.006)
 
 
 def test_swin_counts_as_torchvision_publishes() -> None:
     """Its figures are for 16 frames of 224x224 and with the head, 768 x 400 weights and 400 biases."""
     published = Swin3D_T_Weights.KINETICS400_V1.meta
-    found = encoder_complexity("swin3d_t", Geometry(224, 224, 16, ((224, 224),)), (1,))
+    found = count_encoder_complexity("swin3d_t", Geometry(224, 224, 16, ((224, 224),)), (1,))
     assert found.parameters == published["num_params"] - 400 * 769
     assert found.macs + 768 * 400 == pytest.approx(published["_ops"] * GIGA, rel=2e-5)
 
 
 def test_all_scales_cost_the_sum_of_each() -> None:
-    each = [encoder_complexity("micro3d", Geometry(), (scale,)) for scale in (1, 2, 3, 4)]
-    whole = encoder_complexity("micro3d", Geometry(), (1, 2, 3, 4))
+    each = [count_encoder_complexity("micro3d", Geometry(), (scale,)) for scale in (1, 2, 3, 4)]
+    whole = count_encoder_complexity("micro3d", Geometry(), (1, 2, 3, 4))
     assert whole.macs == sum(found.macs for found in each) and whole.parameters == each[0].parameters
 
 
 def test_an_unknown_encoder_is_refused() -> None:
     with pytest.raises(UserError, match="micro3d"):
-        encoder_complexity("c3d", Geometry(), (1,))
+        count_encoder_complexity("c3d", Geometry(), (1,))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_command_needs_the_checkpoint_alone(tmp_path: Path) -> None:
     config = StoreConfig("gone", "micro3d", "embedded", "0" * 64, 16)
     outcome = evaluate_complexity(tmp_path, config)
     assert outcome.exit_code == 0, outcome.output
-    network, encoder = measure_network(paper_model(16, (1, 2))), encoder_complexity("micro3d", Geometry(), (1, 2))
+    network, encoder = measure_network(paper_model(16, (1, 2))), count_encoder_complexity("micro3d", Geometry(), (1, 2))
     for expected in (
         f"{network.parameters:,}",
         format_count(network.flops),

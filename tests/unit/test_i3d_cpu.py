@@ -7,8 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssrl.extract.encoders import Encoder, load_encoder
-from ssrl.extract.encoders.i3d_cpu import STEM_REACH, CpuI3D
-from ssrl.extract.encoders.shared_stem import on_patches
+from ssrl.extract.encoders.i3d_cpu import STEM_FIELD, CpuI3D
+from ssrl.extract.encoders.shared_stem import run_on_patches
 from ssrl.extract.patch_encoder import SnippetEncoder
 from ssrl.extract.snippets import tile
 from ssrl.geometry import Geometry
@@ -63,9 +63,9 @@ def test_a_shared_stem_is_that_of_each_patch_to_its_very_edge(encoder: Encoder, 
     grid = HALF_SIZE.grid(scale)
     with torch.inference_mode():
         pixels = encoder.prepare(pixels_of(HALF_SIZE))
-        frame = on_cpu._stem(pixels.transpose(1, 2))
-        shared = on_patches(on_cpu._stem, STEM_REACH, pixels, frame, grid)
-        assert_near(shared, on_cpu._stem(tile(pixels, grid).transpose(1, 2)))
+        frame = on_cpu._run_stem(pixels.transpose(1, 2))
+        shared = run_on_patches(on_cpu._run_stem, STEM_FIELD, pixels, frame, grid)
+        assert_near(shared, on_cpu._run_stem(tile(pixels, grid).transpose(1, 2)))
 
 
 @pytest.mark.slow

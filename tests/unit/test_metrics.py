@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ssrl.errors import UserError
 from ssrl.evaluate.metrics import evaluate
-from ssrl.evaluate.protocol import frame_arrays
+from ssrl.evaluate.protocol import expand_to_frames
 from tests.scores import make_scores
 
 EXACT = 1e-12  # float64 sums of a few terms
@@ -41,7 +41,7 @@ def runs(labels):
 
 
 def test_true_protocol_cuts_the_last_snippet():
-    scores, labels = frame_arrays(video("v", 1, [0.25, 0.75], 17, ((15, 17),), length=16), "true")
+    scores, labels = expand_to_frames(video("v", 1, [0.25, 0.75], 17, ((15, 17),), length=16), "true")
     assert scores.tolist() == [0.25] * 16 + [0.75]
     assert labels.tolist() == [0] * 15 + [1, 1]
     assert scores.dtype == np.float64
@@ -49,7 +49,7 @@ def test_true_protocol_cuts_the_last_snippet():
 
 @pytest.mark.parametrize(("anomalies", "padding"), [(((15, 17),), 1), (((3, 5),), 0)])
 def test_released_protocol_repeats_the_last_label(anomalies, padding):
-    scores, labels = frame_arrays(video("v", 1, [0.25, 0.75], 17, anomalies, length=16), "released")
+    scores, labels = expand_to_frames(video("v", 1, [0.25, 0.75], 17, anomalies, length=16), "released")
     assert scores.tolist() == [0.25] * 16 + [0.75] * 16
     assert labels[17:].tolist() == [padding] * 15
     assert len(labels) == 32
@@ -57,7 +57,7 @@ def test_released_protocol_repeats_the_last_label(anomalies, padding):
 
 @pytest.mark.parametrize("protocol", ["true", "released"])
 def test_a_multiple_of_the_snippet_length_needs_no_padding(protocol):
-    scores, labels = frame_arrays(video("v", 1, [0.25, 0.75], 32, ((30, 32),), length=16), protocol)
+    scores, labels = expand_to_frames(video("v", 1, [0.25, 0.75], 32, ((30, 32),), length=16), protocol)
     assert len(scores) == len(labels) == 32
     assert labels.sum() == 2
 
@@ -78,7 +78,7 @@ def test_shanghaitech_frame_counts():
 def test_an_interval_beyond_the_end_is_cut_and_told():
     long = video("long", 1, [0.1] * 10, anomalies=((8, 14),))
     beyond = video("beyond", 1, [0.1] * 10, anomalies=((10, 12),))
-    assert frame_arrays(long)[1].tolist() == [0] * 8 + [1, 1]
+    assert expand_to_frames(long)[1].tolist() == [0] * 8 + [1, 1]
     told = evaluate([long, beyond]).warnings
     assert len(told) == 3
     assert "long" in told[0] and "9 to 14" in told[0] and "10 frames" in told[0] and "cut at frame 10" in told[0]
@@ -98,7 +98,7 @@ def test_an_interval_beyond_the_end_is_cut_and_told():
         ({"label": 0}, "labeled normal"),
         ({"anomalies": ((5, 5),)}, "frames 6 to 5"),
         ({"anomalies": ((-1, 5),)}, "frames 0 to 5"),
-        ({"fps": 0.0}, "0.0 frames a second"),
+        ({"fps": 0.0}, "0.0 frames per second"),
         ({"video_id": "../v"}, "not a video id"),
     ],
 )
@@ -172,13 +172,13 @@ def random_videos(count=14, length=16, seed=5):
     videos, scores, labels = [], [], []
     for index in range(count):
         frames = int(rng.integers(1, 90))
-        snippet_scores = rng.integers(0, 8, -(-frames // length)) / 7  # many ties
+        score_snippets = rng.integers(0, 8, -(-frames // length)) / 7  # many ties
         truth = (rng.random(frames) < 0.3).astype(int) if index % 2 else np.zeros(frames, dtype=int)
         name = "Abuse" if index % 4 == 1 else "Arson"
         videos.append(
-            video(f"{index}", index % 2, snippet_scores, frames, runs(truth), name if index % 2 else "Normal", length)
+            video(f"{index}", index % 2, score_snippets, frames, runs(truth), name if index % 2 else "Normal", length)
         )
-        scores.append([snippet_scores[frame // length] for frame in range(frames)])
+        scores.append([score_snippets[frame // length] for frame in range(frames)])
         labels.append(truth)
     return videos, scores, labels
 
@@ -280,7 +280,7 @@ def test_without_frame_labels_only_videos_can_be_judged():
     assert "a" in result.warnings[0] and "video_auc" in result.warnings[0]
     assert evaluate([abnormal]).undefined["video_auc"] == "there are no normal videos"
     with pytest.raises(UserError, match="no frame labels"):
-        frame_arrays(video("a", 1, [0.2], anomalies=None))
+        expand_to_frames(video("a", 1, [0.2], anomalies=None))
 
 
 def test_one_video_without_frame_labels_is_left_out_and_named():
@@ -306,8 +306,8 @@ def test_json_is_plain_and_complete():
     ("videos", "protocol", "told"),
     [
         ([], "true", "no videos"),
-        ([video("a", 0, [0.1])] * 2, "true", "two videos: a"),
-        ([video("a", 0, [0.1])], "padded", "choose one of true, released"),
+        ([video("a", 0, [0.1])] * 2, "true", "duplicate video ids: a"),
+        ([video("a", 0, [0.1])], "padded", "choose from true, released"),
     ],
 )
 def test_wrong_use_is_refused(videos, protocol, told):

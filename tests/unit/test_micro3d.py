@@ -15,15 +15,15 @@ from ssrl.extract.encoders.micro3d import (
     NUM_CODES,
     PACE_EDGES,
     SPEED_EDGES,
-    area_weights,
-    codes,
-    gray,
+    compute_area_weights,
+    compute_codes,
     load_micro3d,
-    peaks,
+    pool_peaks,
     shrink,
+    to_gray,
 )
 from ssrl.extract.micro3d_pretraining.clips import STILL, draw_clip
-from ssrl.extract.micro3d_pretraining.objective import Batch, accuracies
+from ssrl.extract.micro3d_pretraining.objective import Batch, compute_accuracies
 from ssrl.extract.micro3d_pretraining.training import PretrainConfig, draw_clips, pretrain
 
 
@@ -54,13 +54,13 @@ def encode(model, cubes: torch.Tensor) -> torch.Tensor:
 
 def test_gray_is_the_luma_of_bt601():
     colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], dtype=torch.uint8)
-    levels = gray(colors.view(1, 2, 2, 3))
+    levels = to_gray(colors.view(1, 2, 2, 3))
     assert levels.shape == (1, 2, 2, 1)
     torch.testing.assert_close(levels.flatten(), torch.tensor([0.299, 0.587, 0.114, 1.0]))
 
 
 def test_area_weights_by_hand():
-    torch.testing.assert_close(area_weights(3, 2), torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
+    torch.testing.assert_close(compute_area_weights(3, 2), torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_any_size_gives_one_finite_vector(model, shape):
 
 def test_codes_are_joint_probabilities():
     logits = tuple(torch.randn(2, n, 3, 4, 5, generator=torch.Generator().manual_seed(n)) for n in (6, 7, 4, 6))
-    found = codes(logits)
+    found = compute_codes(logits)
     assert found.shape == (2, NUM_CODES, 3, 4, 5)
     moves = 1 - logits[0].softmax(dim=1)[:, 0]
     torch.testing.assert_close(found[:, : len(KINDS)].sum(dim=1), moves)
@@ -109,7 +109,7 @@ def test_peaks_find_one_cell_among_many():
     expected = torch.zeros(1, FEATURE_DIM)
     for index, size in enumerate(NEIGHBORHOODS):
         expected[0, index * NUM_CODES + 3] = 1 / np.prod(size)
-    torch.testing.assert_close(peaks(cells), expected)
+    torch.testing.assert_close(pool_peaks(cells), expected)
 
 
 def test_a_still_cube_gives_the_same_features_whatever_it_shows(model):
@@ -136,7 +136,7 @@ def test_the_embedded_weights_read_speed(model):
     means = []
     for speed in (1, 2, 4, 6):
         with torch.inference_mode():
-            kind, rate, *_ = model.cells(shrink(with_square(speed)[:, 0]))
+            kind, rate, *_ = model.predict_cells(shrink(with_square(speed)[:, 0]))
         moves = 1 - kind.softmax(dim=1)[:, 0]
         classes = (rate.softmax(dim=1) * torch.arange(rate.shape[1]).view(1, -1, 1, 1, 1)).sum(dim=1)
         means.append(((classes * moves).sum() / moves.sum()).item())
@@ -146,9 +146,9 @@ def test_the_embedded_weights_read_speed(model):
 
 def test_the_embedded_weights_know_clips_they_were_not_trained_on(model):
     """Clips of another series. Chance is about one in five for the kind, one in seven for the speed."""
-    clips = Batch.of([draw_clip(seed=1234, index=index) for index in range(48)])
+    clips = Batch.from_clips([draw_clip(seed=1234, index=index) for index in range(48)])
     with torch.inference_mode():
-        found = accuracies(model.cells(clips.frames / 255), clips.targets)
+        found = compute_accuracies(model.predict_cells(clips.frames / 255), clips.targets)
     assert found["moves"] > 0.93
     assert found["kind"] > 0.45
     assert found["speed"] > 0.55
@@ -187,7 +187,7 @@ def test_targets_lie_where_pixels_change():
 
 def test_classes_follow_the_edges():
     clip = next(clip for clip in (draw_clip(2, i) for i in range(20)) if (clip.kind != STILL).any())
-    batch = Batch.of([clip])
+    batch = Batch.from_clips([clip])
     moving = clip.kind != STILL
     speed = clip.speed[moving][0]
     pace = speed / clip.height[moving][0]

@@ -15,7 +15,7 @@ from ssrl.model.recipes import paper_model, released_model, released_training
 from ssrl.model.relation import RelationNetwork
 from ssrl.model.released_weights import load_released
 from ssrl.plain import from_plain, to_plain
-from ssrl.train.losses import ssrl_losses
+from ssrl.train.losses import compute_losses
 from ssrl.train.stages import warm_start
 from tests.parity import parity, released_network
 
@@ -42,7 +42,7 @@ def test_scores_and_losses_equal_the_released_ones(stage: int) -> None:
         Output(output.scores[part], output.features[part], output.crop_scores[part])
         for part in (slice(0, 2), slice(2, 4))
     )
-    losses = ssrl_losses(abnormal, normal, released_training().loss, training=False)
+    losses = compute_losses(abnormal, normal, released_training().loss, training=False)
     for ours, theirs in (
         (losses.classification + losses.magnitude, "loss_rtfm"),
         (losses.sparsity, "loss_sparsity"),

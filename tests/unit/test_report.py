@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ssrl.errors import UserError
-from ssrl.evaluate.heatmaps import attention_mask, combine_masks, overlay
+from ssrl.evaluate.heatmaps import combine_masks, compute_attention_mask, draw_overlay
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.plots import plot_scores
 from ssrl.evaluate.report import svg
@@ -113,7 +113,7 @@ def test_reasons_and_warnings_are_shown(tmp_path):
     _, page = report(tmp_path / "whole", whole)
     assert "Undefined: all frames are anomalous." in page.text
     _, page = report(tmp_path / "overrun", [video("a", anomalies=((16, 99),)), unlabeled[1]], protocol="released")
-    assert "reach beyond the 40 frames" in page.text and "repeating its last frame label" in page.text
+    assert "lie beyond the 40 frames" in page.text and "repeating its last frame label" in page.text
 
 
 def test_what_users_name_is_never_html(tmp_path):
@@ -305,17 +305,17 @@ def test_attention_mask_is_the_stretched_column_sum():
         ]
     )  # columns sum to 0.6, 0.8, 0.6, 4.0, 0, 0
     expected = [[0.15, 0.2, 0.15], [1.0, 0.0, 0.0]]
-    assert np.allclose(attention_mask(attention, 2, 3), expected, atol=1e-6)
-    both = attention_mask(np.stack([attention, attention[:, ::-1]]), 2, 3)
+    assert np.allclose(compute_attention_mask(attention, 2, 3), expected, atol=1e-6)
+    both = compute_attention_mask(np.stack([attention, attention[:, ::-1]]), 2, 3)
     assert np.allclose(both, [expected, np.ravel(expected)[::-1].reshape(2, 3)], atol=1e-6)
-    assert np.allclose(attention_mask(attention - 0.3, 2, 3), expected, atol=1e-6)  # weights may be negative
+    assert np.allclose(compute_attention_mask(attention - 0.3, 2, 3), expected, atol=1e-6)  # weights may be negative
 
 
 @pytest.mark.parametrize(("patches", "rows", "cols"), [(1, 1, 1), (28, 4, 7)])
 def test_even_attention_points_nowhere(patches, rows, cols):
     even = torch.softmax(torch.full((patches, patches), 3.0), dim=1).numpy()
     rounding = np.random.default_rng(0).uniform(-1e-7, 1e-7, even.shape).astype(np.float32)
-    assert not attention_mask(even + rounding, rows, cols).any()
+    assert not compute_attention_mask(even + rounding, rows, cols).any()
 
 
 def test_masks_grow_as_torch_interpolates():
@@ -337,37 +337,35 @@ def test_masks_grow_as_torch_interpolates():
 def test_an_overlay_heats_where_the_mask_is_and_by_the_score():
     frame = np.full((240, 420, 3), 90, dtype=np.uint8)
     mask = combine_masks({4: np.eye(28, dtype=np.float32)[17].reshape(4, 7)}, 240, 420)  # row 2, column 3
-    high, low = overlay(frame, mask, 0.95), overlay(frame, mask, 0.05)
+    high, low = draw_overlay(frame, mask, 0.95), draw_overlay(frame, mask, 0.05)
     change_high, change_low = (np.abs(picture.astype(int) - frame).sum(axis=2) for picture in (high, low))
     assert high.shape == frame.shape and high.dtype == np.uint8
     assert change_high[150, 210] > change_low[150, 210] > 0
     assert change_high[mask == 0][30 * 420 :].sum() == 0  # below the score's plate, cold places stay as they are
-    assert not np.array_equal(overlay(frame, mask * 0, 0.95)[:30], frame[:30])  # the plate
+    assert not np.array_equal(draw_overlay(frame, mask * 0, 0.95)[:30], frame[:30])  # the plate
     assert np.array_equal(frame, np.full_like(frame, 90))  # the input is left alone
 
 
 def test_the_score_bar_grows_with_the_score_and_fits_small_frames():
     frame = np.zeros((240, 420, 3), dtype=np.uint8)
     cold = np.zeros((240, 420), dtype=np.float32)
-    lit = [
-        int((overlay(frame, cold, score)[..., 0].astype(int) - overlay(frame, cold, score)[..., 2] > 60).sum())
-        for score in (0.0, 0.25, 0.5, 1.0)
-    ]
+    drawn = [draw_overlay(frame, cold, score).astype(int) for score in (0.0, 0.25, 0.5, 1.0)]
+    lit = [int((image[..., 0] - image[..., 2] > 60).sum()) for image in drawn]
     assert lit[0] == 0 and lit == sorted(set(lit))
-    assert overlay(frame[:24, :32], cold[:24, :32], 0.5, "frame 3").shape == (24, 32, 3)
+    assert draw_overlay(frame[:24, :32], cold[:24, :32], 0.5, "frame 3").shape == (24, 32, 3)
 
 
 def test_masks_and_frames_that_do_not_fit_are_refused():
     frame, mask = np.zeros((24, 42, 3), dtype=np.uint8), np.zeros((24, 42), dtype=np.float32)
     with pytest.raises(UserError, match=r"2x3 grid has attention of shape \(\.\.\., 6, 6\)"):
-        attention_mask(np.ones((15, 15)), 2, 3)
+        compute_attention_mask(np.ones((15, 15)), 2, 3)
     with pytest.raises(UserError, match="not finite"):
-        attention_mask(np.full((6, 6), np.nan), 2, 3)
+        compute_attention_mask(np.full((6, 6), np.nan), 2, 3)
     with pytest.raises(UserError, match="no mask"):
         combine_masks({}, 24, 42)
     with pytest.raises(UserError, match="uint8"):
-        overlay(frame.astype(np.float32), mask, 0.5)
+        draw_overlay(frame.astype(np.float32), mask, 0.5)
     with pytest.raises(UserError, match="mask"):
-        overlay(frame, mask[:-1], 0.5)
+        draw_overlay(frame, mask[:-1], 0.5)
     with pytest.raises(UserError, match=r"0\.\.1"):
-        overlay(frame, mask, 1.5)
+        draw_overlay(frame, mask, 1.5)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from ssrl.commands.extract import main
 from ssrl.extract.encoders import load_encoder
-from ssrl.extract.reuse import StaticReuse, block_means, noise, windows
+from ssrl.extract.reuse import StaticReuse, average_blocks, estimate_noise, split_windows
 from ssrl.extract.runtimes import Runtime, RuntimeSettings
 from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
@@ -24,7 +24,7 @@ NOISE = 2.0  # standard deviation in gray levels
 @pytest.fixture(scope="module")
 def runtime() -> Runtime:
     settings = RuntimeSettings(load_encoder("micro3d"), "torch", torch.device("cpu"), "float32")
-    return settings.runtimes(GEOMETRY)((1, 2, 3, 4))
+    return settings.make_runtimes(GEOMETRY)((1, 2, 3, 4))
 
 
 def film(num_frames: int, mover: bool, seed: int = 0) -> np.ndarray:
@@ -39,13 +39,13 @@ def film(num_frames: int, mover: bool, seed: int = 0) -> np.ndarray:
 
 def test_blocks_are_means_and_lie_in_one_window_of_each_grid() -> None:
     snippet = film(16, mover=False)
-    blocks = block_means(snippet, GEOMETRY.grids)
+    blocks = average_blocks(snippet, GEOMETRY.grids)
     assert blocks.shape == (4, 12, 105, 3)  # 4 frames and 8 x 2 pixels: 8 divides 96, 48, 32, 24, and 2 210, 70, 42, 30
     np.testing.assert_allclose(blocks[1, 2, 3], snippet[4:8, 16:24, 6:8].mean(axis=(0, 1, 2)), rtol=1e-5)
 
 
 def test_noise_is_that_of_the_sensor_whatever_moves() -> None:
-    still, moving = (noise(block_means(film(32, mover)[16:], GEOMETRY.grids)) for mover in (False, True))
+    still, moving = (estimate_noise(average_blocks(film(32, mover)[16:], GEOMETRY.grids)) for mover in (False, True))
     expected = NOISE * np.sqrt(2 / (4 * 8 * 2))  # the difference of two means of 64 values
     assert still == pytest.approx(expected, rel=0.1) and moving == pytest.approx(expected, rel=0.15)
 
@@ -53,7 +53,7 @@ def test_noise_is_that_of_the_sensor_whatever_moves() -> None:
 def test_a_still_scene_is_encoded_once(runtime: Runtime) -> None:
     reuse = StaticReuse(runtime)
     frames = film(48, mover=False)
-    features = [reuse.snippet(frames[16 * t : 16 * t + 16]) for t in range(3)]
+    features = [reuse.encode(frames[16 * t : 16 * t + 16]) for t in range(3)]
     assert reuse.num_reused == 2 * (1 + 6 + 15 + 28)
     for scale in (1, 2, 3, 4):
         assert np.array_equal(features[0][scale], features[2][scale])
@@ -62,17 +62,17 @@ def test_a_still_scene_is_encoded_once(runtime: Runtime) -> None:
 def test_what_moves_is_encoded_anew_and_the_rest_is_not(runtime: Runtime) -> None:
     reuse = StaticReuse(runtime)
     frames = film(32, mover=True)
-    reuse.snippet(frames[:16])
-    features = reuse.snippet(frames[16:])
+    reuse.encode(frames[:16])
+    features = reuse.encode(frames[16:])
     assert reuse.num_reused == (0 + 5 + 14 + 27)  # it stays in the first patch of each grid
-    truth = runtime.snippets(frames[None, 16:])
+    truth = runtime.encode_snippets(frames[None, 16:])
     for scale in (1, 2, 3, 4):
         np.testing.assert_allclose(features[scale][0, 0], truth[scale][0, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_windows_are_row_major_tiles() -> None:
     numbered = np.arange(2 * 96 * 210).reshape(2, 96, 210, 1)
-    tiles = windows(numbered, GEOMETRY.grid(2))
+    tiles = split_windows(numbered, GEOMETRY.grid(2))
     assert tiles.shape == (6, 2, 48, 70, 1)
     assert np.array_equal(tiles[4], numbered[:, 48:, 70:140])
 

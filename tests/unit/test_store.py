@@ -17,9 +17,9 @@ from ssrl.config import STORE_FORMAT
 from ssrl.errors import UserError
 from ssrl.extract import pipeline
 from ssrl.files import TEMPORARY_MARK
-from ssrl.store.layout import CONFIG_FILE, video_path
+from ssrl.store.layout import CONFIG_FILE, get_video_path
 from ssrl.store.reader import Store, find_store
-from ssrl.store.segments import pool_segments, segment_view
+from ssrl.store.segments import open_segment_view, pool_segments
 from ssrl.store.verify import verify
 from ssrl.store.writer import StoreWriter
 from tests.stores import CONFIG, other, planted_features, planted_record, write_store
@@ -70,7 +70,7 @@ def test_scales_of_segments_must_agree_and_need_no_frames_to_fit(tmp_path: Path)
     record = replace(planted_record(1), rows="segments")
     features = planted_features(np.random.default_rng(0), 16 * 3, 0, 0)
     writer = StoreWriter(tmp_path, CONFIG)
-    with pytest.raises(ValueError, match="each scale needs as many rows"), writer.video(record.id) as file:
+    with pytest.raises(ValueError, match="all scales need the same number of rows"), writer.video(record.id) as file:
         file.append({**features, 2: features[2][:2]})
         file.finish(record)
     with writer.video(record.id) as file:
@@ -79,7 +79,7 @@ def test_scales_of_segments_must_agree_and_need_no_frames_to_fit(tmp_path: Path)
     store = Store(tmp_path)
     assert store.record(record.id) == record and store.num_rows(record.id) == 3
     assert [finding.problem for finding in verify(store)] == [""]
-    view = segment_view(store, num_segments=3)
+    view = open_segment_view(store, num_segments=3)
     np.testing.assert_array_equal(view.scales[4][0], store.features(record.id, 4))  # 3 of 3: each is itself
 
 
@@ -117,7 +117,7 @@ def test_verify_names_the_video_with_a_flipped_byte(tmp_path: Path) -> None:
     store = write_store(tmp_path, 4)
     assert [finding.problem for finding in verify(store)] == ["", "", "", ""]
     damaged = store.ids()[2]
-    path = video_path(tmp_path, damaged)
+    path = get_video_path(tmp_path, damaged)
     with h5py.File(path) as file:
         offset = file["scale4"].id.get_chunk_info(3).byte_offset
     content = bytearray(path.read_bytes())
@@ -133,9 +133,9 @@ def test_a_truncated_file_and_one_of_another_store_are_named(tmp_path: Path) -> 
     store = write_store(tmp_path / "a", 4)
     write_store(tmp_path / "b", 4, other(encoder="another"))
     first, second = store.ids()[:2]
-    path = video_path(store.root, first)
+    path = get_video_path(store.root, first)
     path.write_bytes(path.read_bytes()[:-1000])
-    video_path(store.root, second).write_bytes(video_path(tmp_path / "b", second).read_bytes())
+    get_video_path(store.root, second).write_bytes(get_video_path(tmp_path / "b", second).read_bytes())
     with pytest.raises(UserError, match=r"damaged.*delete it and extract again"):
         store.features(first, 1)
     with pytest.raises(UserError, match="another configuration"):
@@ -144,7 +144,7 @@ def test_a_truncated_file_and_one_of_another_store_are_named(tmp_path: Path) -> 
 
 def test_an_unfinished_file_is_refused(tmp_path: Path) -> None:
     store = write_store(tmp_path, 2)
-    path = video_path(tmp_path, store.ids()[0])
+    path = get_video_path(tmp_path, store.ids()[0])
     with h5py.File(path, "r+") as file:
         del file.attrs["complete"]
     with pytest.raises(UserError, match="unfinished"):
@@ -169,15 +169,15 @@ def test_segments_are_means_computed_by_hand() -> None:
 
 def test_the_view_pools_every_video_and_follows_the_store(tmp_path: Path) -> None:
     store = write_store(tmp_path, 4)
-    view = segment_view(store)
-    for row, video_id in enumerate(view.ids):
+    view = open_segment_view(store)
+    for index, video_id in enumerate(view.ids):
         for scale, array in view.scales.items():
             expected = pool_segments(store.features(video_id, scale), 32)
-            np.testing.assert_allclose(array[row], expected, rtol=HALF_PRECISION, atol=HALF_PRECISION)
+            np.testing.assert_allclose(array[index], expected, rtol=HALF_PRECISION, atol=HALF_PRECISION)
     built = view.path.stat().st_mtime_ns
-    assert segment_view(store).path.stat().st_mtime_ns == built
+    assert open_segment_view(store).path.stat().st_mtime_ns == built
     write_store(tmp_path, 6)
-    assert len(segment_view(store).ids) == 6
+    assert len(open_segment_view(store).ids) == 6
 
 
 def test_the_one_store_is_found_and_several_are_listed(tmp_path: Path) -> None:
