@@ -29,11 +29,12 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        return self.classification + self.magnitude + self.sparsity + self.smoothness
+        first, *others = vars(self).values()
+        return sum(others, first)
 
     def to_json(self) -> dict[str, float]:
-        names = ("classification", "magnitude", "sparsity", "smoothness", "total")
-        return {name: round(float(getattr(self, name).detach()), 6) for name in names}
+        terms = {**vars(self), "total": self.total}
+        return {name: round(float(term.detach()), 6) for name, term in terms.items()}
 
 
 def compute_losses(abnormal: Output, normal: Output, config: LossConfig, training: bool = True) -> Losses:
