@@ -174,7 +174,7 @@ def test_what_is_finished_is_not_done_again(store: Store, whole: Path) -> None:
 
 def test_runs_of_other_settings_are_refused(store: Store, whole: Path) -> None:
     outcome = make(store, whole, "--recipe", "small")
-    assert outcome.exit_code == 1 and "started otherwise" in outcome.stderr
+    assert outcome.exit_code == 1 and "other settings" in outcome.stderr
 
 
 def test_two_processes_share_the_runs_and_do_none_twice(shared: tuple[Path, Result]) -> None:
