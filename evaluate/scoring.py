@@ -13,7 +13,7 @@ from ssrl.evaluate.heatmaps import compute_attention_mask
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.geometry import Grid
-from ssrl.model.network import SSRL
+from ssrl.model.build import Network
 from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds
@@ -22,7 +22,7 @@ CONTEXT = 32  # snippets around the one to explain
 PATH_STEPS = 16  # of integrated gradients
 
 
-def score_split(network: SSRL, store: Store, split: Split = "test") -> Iterator[VideoScores]:
+def score_split(network: Network, store: Store, split: Split = "test") -> Iterator[VideoScores]:
     """Score every snippet of every video of one split. One video at a time is in memory."""
     records = store.records(split)
     if not records:
@@ -31,13 +31,13 @@ def score_split(network: SSRL, store: Store, split: Split = "test") -> Iterator[
         yield score_video(network, store, record)
 
 
-def score_video(network: SSRL, store: Store, record: StoredVideo) -> VideoScores:
+def score_video(network: Network, store: Store, record: StoredVideo) -> VideoScores:
     features = store.all_features(record.id, network.config.scales)
     return VideoScores(record, score_snippets(network, features), store.config.geometry.frames_per_snippet)
 
 
 @torch.inference_mode()
-def score_snippets(network: SSRL, features: dict[int, np.ndarray]) -> np.ndarray:
+def score_snippets(network: Network, features: dict[int, np.ndarray]) -> np.ndarray:
     """Score one array (T, N_r, D) per scale → (T,). The network must be in evaluation mode.
 
     A video with fewer snippets than the network was trained on is spread over that many segments (see
@@ -57,7 +57,7 @@ def score_snippets(network: SSRL, features: dict[int, np.ndarray]) -> np.ndarray
 
 
 def compute_attention_masks(
-    network: SSRL, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
+    network: Network, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
 ) -> dict[int, np.ndarray]:
     """Where PSR attends in one snippet (Sect. 4.5): one mask (rows, cols) in 0..1 per scale.
 
@@ -74,7 +74,7 @@ def compute_attention_masks(
 
 
 def compute_contribution_masks(
-    network: SSRL, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
+    network: Network, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
 ) -> dict[int, np.ndarray]:
     """Which patches raise one snippet's score: one mask (rows, cols) in 0..1 per scale.
 
@@ -114,7 +114,7 @@ def select_top_snippets(scores: np.ndarray, count: int, min_distance: int = 4) -
     return sorted(chosen)
 
 
-def make_frame_auc(store: Store) -> Callable[[SSRL], float | None] | None:
+def make_frame_auc(store: Store) -> Callable[[Network], float | None] | None:
     """Make a function that measures a network on the test videos; None if they lack frame labels."""
     anomalies = [record.video.anomalies for record in store.records("test")]
     if None in anomalies or not any(anomalies):

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssrl.config import StoreConfig, TrainConfig
+from ssrl.config import LossConfig, StoreConfig, TrainConfig
 from ssrl.errors import UserError
 from ssrl.files import replacing
-from ssrl.model.config import ModelConfig
-from ssrl.model.network import SSRL
+from ssrl.model.build import Network, build_network
+from ssrl.model.config import AnyModelConfig
 from ssrl.plain import from_plain, to_plain
 
 FORMAT, FIRST_FORMAT = "ssrl-checkpoint-2", "ssrl-checkpoint-1"
@@ -46,6 +46,7 @@ class StageResult:
     last_step: int
     selected_test_auc: float | None  # frame-level; None without frame labels
     last_test_auc: float | None
+    linear_test_auc: float | None  # of a linear model on the same features
     seconds: float
 
 
@@ -53,16 +54,16 @@ class StageResult:
 class Checkpoint:
     """A network, the features it takes, and how it was trained."""
 
-    model: ModelConfig
+    model: AnyModelConfig
     weights: Mapping[str, Tensor]
     features: FeatureSource | None = None  # None: unknown, as for imported weights
     training: TrainConfig | None = None
     stages: tuple[StageResult, ...] = ()  # up to the one that gave these weights
     imported_from: str = ""  # file name of imported weights
 
-    def build_network(self, device: str | torch.device = "cpu") -> SSRL:
+    def build_network(self, device: str | torch.device = "cpu") -> Network:
         """Build the network in evaluation mode."""
-        network = SSRL(self.model)
+        network = build_network(self.model)
         network.load_state_dict(dict(self.weights))
         return network.to(device).eval()
 
@@ -125,8 +126,8 @@ def _from_first_format(value: Mapping[str, Any]) -> dict[str, Any]:
         "model": _rename(value["model"]),
         "weights": weights,
         "features": {"path": store["path"], "config": store["config"]} if "config" in store else None,
-        "training": _rename(trained) if "scales" in trained else None,
-        "stages": [] if imported else stages,
+        "training": _complete(_rename(trained)) if "scales" in trained else None,
+        "stages": [] if imported else [{**stage, "linear_test_auc": None} for stage in stages],
         "imported_from": imported.removeprefix("imported from "),
     }
 
@@ -137,3 +138,9 @@ def _rename(settings: Any) -> Any:
     if not isinstance(settings, Mapping):
         return settings
     return {names.get(name, name): _rename(value) for name, value in settings.items()}
+
+
+def _complete(training: dict[str, Any]) -> dict[str, Any]:
+    """Add the training settings that came later, at the values that were fixed then."""
+    loss = {**training["loss"], "top_segments": LossConfig.top_segments}
+    return {**training, "optimizer": "adam", "schedule": "constant", "later_share": 1.0, "loss": loss}

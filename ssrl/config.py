@@ -12,6 +12,8 @@ from ssrl.geometry import PAPER_SEGMENTS, Geometry
 
 Selection = Literal["last", "val", "test"]
 Stages = Literal["step", "joint"]
+Optimizer = Literal["adam", "adamw"]
+Schedule = Literal["constant", "cosine"]
 Dtype = Literal["float16", "float32"]
 TrainSampling = Literal["dense", "segments"]
 STORE_FORMAT = 2
@@ -29,6 +31,7 @@ class LossConfig:
     classification: Literal["snippets", "mean score"] = "snippets"  # eq. 9, or BCE on the selected snippets' mean
     magnitude: Literal["hinge", "distance"] = "hinge"  # eq. 8, or the release's squared distances
     regularizers: Literal["per video", "flat batch"] = "per video"  # eq. 10, or over all scores of a batch as one
+    top_segments: int = 8  # of a video, for the networks of a blend that are trained on the highest logits
     selection_dropout: float = 0.0  # the release selects by magnitudes under dropout of 0.7
 
 
@@ -43,6 +46,9 @@ class TrainConfig:
     videos_per_half: int = 32  # abnormal, and as many normal videos, per batch
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
+    optimizer: Optimizer = "adam"  # or "adamw", whose weight decay is decoupled
+    schedule: Schedule = "constant"  # or "cosine": the learning rate falls to 0 over a stage
+    later_share: float = 1.0  # of steps and of the learning rate, for the stages after the first
     average_from: float = 1.0  # fraction of a stage's steps after which weights are averaged; 1: the last weights
     num_segments: int = PAPER_SEGMENTS
     select: Selection = "last"
@@ -52,12 +58,14 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        check_choices(self, select=Selection, stages=Stages)
+        check_choices(self, select=Selection, stages=Stages, optimizer=Optimizer, schedule=Schedule)
         for name in ("steps", "videos_per_half", "num_segments", "check_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.average_from <= 1:
             raise UserError(f"average_from must be between 0 and 1, not {self.average_from}")
+        if not 0 < self.later_share <= 1:
+            raise UserError(f"later_share must lie between 0 and 1, not at {self.later_share}")
         if not 0 < self.val_fraction < 1:
             raise UserError(f"val_fraction must be above 0 and below 1, not {self.val_fraction}")
 
@@ -67,6 +75,11 @@ class TrainConfig:
         if self.stages == "joint":
             return (self.scales,)
         return tuple(self.scales[:count] for count in range(1, len(self.scales) + 1))
+
+    def for_stage(self, stage: int) -> TrainConfig:
+        """The settings of a stage, counted from 1."""
+        share = 1.0 if stage == 1 else self.later_share
+        return replace(self, steps=max(1, round(share * self.steps)), learning_rate=share * self.learning_rate)
 
 
 @dataclass(frozen=True)

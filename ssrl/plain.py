@@ -87,4 +87,9 @@ def _describe(error: BaseException, kind: type | None) -> str:
     return str(error)
 
 
+def register_choice(union: Any, choose: Callable[[Any], type]) -> None:
+    """Read a union of dataclasses as the one that `choose` picks from its plain value."""
+    _converter.register_structure_hook(union, lambda value, _: _converter.structure(value, choose(value)))
+
+
 _converter.register_structure_hook_factory(dataclasses.is_dataclass, _make_structure_hook)

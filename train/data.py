@@ -11,6 +11,9 @@ from torch import Tensor
 
 from ssrl.errors import UserError
 from ssrl.geometry import ceil_div
+from ssrl.model.blend import BlendOutput
+from ssrl.model.build import Network
+from ssrl.model.network import Output
 from ssrl.store.reader import Store
 from ssrl.store.segments import SegmentView
 
@@ -82,6 +85,10 @@ class Features:
             scale: torch.from_numpy(np.asarray(array[indices], dtype=np.float32)).to(self.device)
             for scale, array in self.arrays.items()
         }
+
+    def run(self, network: Network, indices: np.ndarray) -> Output | BlendOutput:
+        """The output of the network for some videos."""
+        return network(self.load(indices))  # type: ignore[no-any-return]
 
 
 def draw(indices: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,15 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssrl.config import TrainConfig
-from ssrl.model.network import SSRL, Output
+from ssrl.model.blend import Blend, BlendOutput
+from ssrl.model.build import Network
+from ssrl.model.network import Output
+from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation, measure_spread
 from ssrl.train.data import Bags, Features, draw
-from ssrl.train.losses import Losses, compute_losses
+from ssrl.train.losses import Losses, compute_blend_losses, compute_losses
 
 Weights = Mapping[str, Tensor]
-Measure = Callable[[SSRL], float | None]
+Measure = Callable[[Network], float | None]
 
 
 @dataclass
@@ -45,17 +49,18 @@ class StageTrainer:
     so an interrupted and resumed run is bit-exact with an uninterrupted one.
     """
 
-    def __init__(self, network: SSRL, bags: Bags, config: TrainConfig, stage: int, device: torch.device) -> None:
+    def __init__(self, network: Network, bags: Bags, config: TrainConfig, stage: int, device: torch.device) -> None:
         self.network = network.to(device)
         self.bags = bags
         self.config = config
         self.stage = stage
         self.device = device
-        self.features = Features(bags.view, network.config.scales, device)
+        self.features = make_features(self.network, bags, device)
         self.half = min(config.videos_per_half, max(len(bags.abnormal), len(bags.normal)))
-        self.optimizer = torch.optim.Adam(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+        parameters = self.trainable or [nn.Parameter(torch.zeros(1))]  # an optimizer needs one, a linear model has none
+        self.optimizer = optimizer(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
     def run(
         self,
@@ -69,6 +74,8 @@ class StageTrainer:
             self.network.load_state_dict(dict(state.weights))
             self.optimizer.load_state_dict(state.optimizer)
             state.average = {name: value.to(self.device) for name, value in state.average.items()}
+        if not self.trainable:
+            state.step = self.config.steps - 1  # nothing to train: one step, to come to an end
         while state.step < self.config.steps:
             start = time.perf_counter()
             losses = self.step(state.step)
@@ -88,14 +95,29 @@ class StageTrainer:
         abnormal = draw(self.bags.abnormal, self.half, generator)
         normal = draw(self.bags.normal, self.half, generator)
         self.network.train()
-        output = self.network(self.features.load(np.concatenate([abnormal, normal])))
-        losses = compute_losses(
-            _slice(output, slice(None, self.half)), _slice(output, slice(self.half, None)), self.config.loss
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
-        self.optimizer.step()
+        output = self.features.run(self.network, np.concatenate([abnormal, normal]))
+        losses = self._compute_losses(output)
+        if self.trainable:
+            self.optimizer.zero_grad(set_to_none=True)
+            losses.total.backward()
+            self._set_learning_rate(step)
+            self.optimizer.step()
         return losses
+
+    def _compute_losses(self, output: Output | BlendOutput) -> Losses:
+        if isinstance(output, BlendOutput):
+            assert isinstance(self.network, Blend)
+            if not self.trainable:
+                return Losses(torch.zeros(()))
+            return compute_blend_losses(output, self.half, self.network.config.losses, self.config.loss)
+        abnormal, normal = _slice(output, slice(None, self.half)), _slice(output, slice(self.half, None))
+        return compute_losses(abnormal, normal, self.config.loss)
+
+    def _set_learning_rate(self, step: int) -> None:
+        if self.config.schedule == "cosine":
+            rate = self.config.learning_rate * (1 + math.cos(math.pi * step / self.config.steps)) / 2
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
 
     def _average(self, state: StageState) -> None:
         """Add the current weights to the mean of those since `average_from` (Izmailov et al., 2018)."""
@@ -109,10 +131,23 @@ class StageTrainer:
     def _check(self, state: StageState, measure: Measure | None) -> None:
         state.weights = _copy_weights(self.network)
         state.optimizer = self.optimizer.state_dict()
+        if isinstance(self.network, Blend) and (measure is not None or state.step == self.config.steps):
+            self._set_spread(state)
         value = None if measure is None else self._measure(measure, state)
         if value is None or state.best_value is None or value >= state.best_value:  # the later of equals
             state.best_value, state.best_step = value, state.step
             state.best_weights = {name: tensor.clone() for name, tensor in state.result.items()}
+
+    def _set_spread(self, state: StageState) -> None:
+        """Measure how far the logits of a blend spread with the resulting weights, which weighs its members."""
+        assert isinstance(self.network, Blend) and isinstance(self.features, PreparedFeatures)
+        self.network.load_state_dict(dict(state.result))
+        spread = measure_spread(self.network.eval(), self.features, self.bags)
+        self.network.load_state_dict(dict(state.weights))
+        if state.average:
+            state.average["spread"] = spread
+        else:
+            state.weights = {**state.weights, "spread": spread}
 
     def _measure(self, measure: Measure, state: StageState) -> float | None:
         self.network.load_state_dict(dict(state.result))
@@ -121,12 +156,21 @@ class StageTrainer:
         return value
 
 
-def compute_video_auc(network: SSRL, bags: Bags, features: Features) -> float | None:
+def make_features(network: Network, bags: Bags, device: torch.device) -> Features:
+    if not isinstance(network, Blend):
+        return Features(bags.view, network.config.scales, device)
+    fit_preparation(network, bags)
+    features = PreparedFeatures(network, bags, device)
+    fit_linear(network, features, bags)
+    return features
+
+
+def compute_video_auc(network: Network, bags: Bags, features: Features) -> float | None:
     """Video-level AUC on the held-out videos: the highest segment score of each video against its label."""
     if len(set(bags.held_out_labels)) < 2:
         return None
     with torch.inference_mode():
-        scores = [network(features.load(np.array([index]))).scores.max().item() for index in bags.held_out]
+        scores = [features.run(network, np.array([index])).scores.max().item() for index in bags.held_out]
     return float(roc_auc_score(bags.held_out_labels, scores))
 
 
@@ -134,5 +178,5 @@ def _slice(output: Output, part: slice) -> Output:
     return Output(output.scores[part], output.features[part], output.crop_scores[part])
 
 
-def _copy_weights(network: SSRL) -> Weights:
+def _copy_weights(network: Network) -> Weights:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

@@ -13,9 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssrl.config import LossConfig
+from ssrl.model.blend import BlendOutput
+from ssrl.model.config import MemberLoss
 from ssrl.model.network import Output
 
 SCORE_FLOOR = 1e-6  # keeps the logarithms of eq. 9 finite
+
+
+ZERO = torch.zeros(())
 
 
 @dataclass(frozen=True)
@@ -23,9 +28,9 @@ class Losses:
     """The terms of eq. 10, weighted; `total` is their sum."""
 
     classification: Tensor
-    magnitude: Tensor
-    sparsity: Tensor
-    smoothness: Tensor
+    magnitude: Tensor = ZERO
+    sparsity: Tensor = ZERO
+    smoothness: Tensor = ZERO
 
     @property
     def total(self) -> Tensor:
@@ -48,6 +53,26 @@ def compute_losses(abnormal: Output, normal: Output, config: LossConfig, trainin
         config.sparsity_weight * _compute_sparsity(abnormal.scores, config),
         config.smoothness_weight * _compute_smoothness(abnormal.scores, config),
     )
+
+
+def compute_blend_losses(
+    output: BlendOutput, num_abnormal: int, losses: tuple[MemberLoss, ...], config: LossConfig
+) -> Losses:
+    """Each network's own loss, summed: the first `num_abnormal` videos are abnormal, the others normal."""
+    labels = (torch.arange(len(output.logits), device=output.logits.device) < num_abnormal).float()
+    tops = [config.top_segments if loss == "top" else None for loss in losses]
+    each = [compute_balanced_loss(output.logits[:, i], labels, top) for i, top in enumerate(tops)]
+    return Losses(torch.stack(each).sum())
+
+
+def compute_balanced_loss(logits: Tensor, labels: Tensor, top: int | None = None) -> Tensor:
+    """Binary cross-entropy of the segments' logits (B, T) against their videos' labels (B,), over all segments or the
+    `top` highest; abnormal and normal videos weigh the same.
+    """
+    if top is not None:
+        logits = logits.topk(min(top, logits.shape[1]), dim=1).values
+    losses = F.binary_cross_entropy_with_logits(logits, labels[:, None].expand_as(logits), reduction="none").mean(dim=1)
+    return (losses[labels == 1].mean() + losses[labels == 0].mean()) / 2
 
 
 def select_top_k(magnitudes: Tensor, config: LossConfig, training: bool = True) -> Tensor:

@@ -29,11 +29,13 @@ from ssrl.checkpoints import (
 )
 from ssrl.config import TrainConfig
 from ssrl.errors import UserError
-from ssrl.model.config import ModelConfig
+from ssrl.model.build import Network, build_network
+from ssrl.model.config import AnyModelConfig
 from ssrl.model.network import SSRL
 from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
 from ssrl.store.segments import open_segment_view
+from ssrl.train.blend import fit_reference
 from ssrl.train.data import Bags, compute_statistics, make_bags
 from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, compute_video_auc
 from ssrl.train.losses import Losses
@@ -68,7 +70,7 @@ class SavedRun:
     """A run's progress and settings, to resume from."""
 
     config: TrainConfig
-    model: ModelConfig
+    model: AnyModelConfig
     store: str  # fingerprint of its configuration
     stage: int
     done: tuple[StageResult, ...]
@@ -82,7 +84,7 @@ class Trainer:
     store: Store
     folder: Path
     config: TrainConfig
-    model: ModelConfig
+    model: AnyModelConfig
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     test_auc: Measure | None = None
 
@@ -108,10 +110,10 @@ class Trainer:
         done, _ = self._load_progress(resume=True)
         return Run(self.folder, tuple(done)) if len(done) == len(self.config.stage_scales) else None
 
-    def _build_network(self, stage: int, scales: tuple[int, ...], bags: Bags) -> SSRL:
+    def _build_network(self, stage: int, scales: tuple[int, ...], bags: Bags) -> Network:
         torch.manual_seed(self.config.seed * 1000 + stage)
-        network = SSRL(self.model.with_scales(scales))
-        if self.model.standardize:
+        network = build_network(self.model.with_scales(scales))
+        if isinstance(network, SSRL) and network.config.standardize:
             for scale in scales:
                 mean, std = compute_statistics(bags.view, scale, bags.training)
                 network.standardize[str(scale)].load_state_dict({"mean": mean, "std": std})
@@ -122,14 +124,15 @@ class Trainer:
     def _train_stage(
         self,
         stage: int,
-        network: SSRL,
+        network: Network,
         bags: Bags,
         done: list[StageResult],
         state: StageState,
         watcher: TrainingWatcher,
     ) -> StageResult:
-        trainer = StageTrainer(network, bags, self.config, stage, self.device)
-        watcher.stage_begins(stage, network.config.scales, state.step, self.config.steps)
+        config = self.config.for_stage(stage)
+        trainer = StageTrainer(network, bags, config, stage, self.device)
+        watcher.stage_begins(stage, network.config.scales, state.step, config.steps)
         start = time.monotonic()
 
         def on_step(step: int, losses: Losses, seconds: float) -> None:
@@ -151,6 +154,7 @@ class Trainer:
             state.step,
             self._measure_test_auc(network, state.best_weights),
             self._measure_test_auc(network, state.result),
+            self._measure_linear(network, bags),
             round(time.monotonic() - start, 2),
         )
         self._finish_stage(network.config, result, done, state)
@@ -166,14 +170,19 @@ class Trainer:
             return self.test_auc
         return None
 
-    def _measure_test_auc(self, network: SSRL, weights: Weights) -> float | None:
+    def _measure_test_auc(self, network: Network, weights: Weights) -> float | None:
         if self.test_auc is None:
             return None
         network.load_state_dict(dict(weights))
         return self.test_auc(network.eval())
 
+    def _measure_linear(self, network: Network, bags: Bags) -> float | None:
+        if self.test_auc is None:
+            return None
+        return self.test_auc(fit_reference(network, self.store.config.grids, bags, self.device))
+
     def _finish_stage(
-        self, model: ModelConfig, result: StageResult, done: list[StageResult], state: StageState
+        self, model: AnyModelConfig, result: StageResult, done: list[StageResult], state: StageState
     ) -> None:
         results = [*done, result]
         for name, weights in (
@@ -185,7 +194,7 @@ class Trainer:
         self._save_state(result.stage + 1, results, StageState())
         self._log(to_plain(result))
 
-    def _make_checkpoint(self, model: ModelConfig, weights: Weights, results: list[StageResult]) -> Checkpoint:
+    def _make_checkpoint(self, model: AnyModelConfig, weights: Weights, results: list[StageResult]) -> Checkpoint:
         features = FeatureSource(str(self.store.root.resolve()), self.store.config)
         return Checkpoint(model, weights, features, self.config, tuple(results))
 
@@ -223,7 +232,7 @@ class Trainer:
             file.write(json.dumps(entry) + "\n")
 
 
-def warm_start(network: SSRL, weights: Weights) -> list[str]:
+def warm_start(network: Network, weights: Weights) -> list[str]:
     """Load the weights of the previous stage into `network`; return the names of its new parameters.
 
     Raises a UserError if the network has no place for one of those weights.

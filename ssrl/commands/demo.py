@@ -61,7 +61,7 @@ def main(out: Path, seed: int) -> None:
     with phases.time("extract"), ExtractionProgress() as progress:
         extract.report(extract_features(ExtractRequest("shanghaitech", root=data, out=features), progress))
     with phases.time("train"), TrainingProgress() as progress:
-        training = TrainRequest(features, run, recipe="small", seed=seed, resume=True)
+        training = TrainRequest(features, run, seed=seed, resume=True)
         stages = train_model(training, progress).stages
     with phases.time("evaluate"), ScoringProgress() as progress:
         result = evaluate_model(EvaluateRequest(run / "best.pt", report=folder), progress)

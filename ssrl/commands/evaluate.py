@@ -65,8 +65,9 @@ def report(result: EvaluateResult) -> None:
     for name, per_class in evaluation.per_class.items():
         results.print(f"  {name:26}{as_percent(per_class.auc)} ({per_class.num_videos} videos)", markup=False)
     results.print(f"{'frames, videos':28}{evaluation.num_frames}, {evaluation.num_videos} ({evaluation.protocol})")
-    last = as_percent(selected.last_step_auc)
+    last, linear = as_percent(selected.last_step_auc), as_percent(selected.linear_auc)
     results.print(f"{'selection':28}{selected}; AUC of the last step {last}", markup=False)
+    results.print(f"{'linear model, same features':28}{linear}", markup=False)
 
 
 def print_complexity(request: EvaluateRequest) -> None:

@@ -74,7 +74,8 @@ class TrainingProgress(ProgressBar, TrainingWatcher):
         self.advance(f"loss {losses.total.item():.3f}")
 
     def stage_ends(self, result: StageResult) -> None:
-        note(f"stage {result.stage} ended after {result.seconds:.0f} s, test AUC {as_percent(result.last_test_auc)}")
+        aucs = f"test AUC {as_percent(result.last_test_auc)}, linear model {as_percent(result.linear_test_auc)}"
+        note(f"stage {result.stage} ended after {result.seconds:.0f} s, {aucs}")
 
 
 class ScoringProgress(ProgressBar, EvaluationWatcher):

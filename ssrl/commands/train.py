@@ -53,6 +53,9 @@ def report(run: Run) -> None:
     last = run.stages[-1]
     results.print(f"best: {run.best} (selected by {last.selection}, step {last.selected_step} of {last.last_step})")
     results.print(f"test AUC: selected {as_percent(last.selected_test_auc)}, last {as_percent(last.last_test_auc)}")
+    results.print(f"linear model on the same features: {as_percent(last.linear_test_auc)}")
+    if last.linear_test_auc is not None and (last.last_test_auc or 0) < last.linear_test_auc:
+        results.print("the linear model is better on these features; train it with --recipe linear")
     if last.selection == "test":
         results.print("the step was selected on the test videos, as in published results: the AUC is optimistic")
 

@@ -72,5 +72,67 @@ class ModelConfig:
     def patch_scales(self) -> tuple[int, ...]:
         return tuple(scale for scale in self.scales if scale != WHOLE_FRAME)
 
+    @property
+    def grids(self) -> dict[int, tuple[int, int]]:
+        """Rows and columns of each patch scale."""
+        return {scale: (branch.rows, branch.cols) for scale, branch in self.branches.items()}
+
     def with_scales(self, scales: tuple[int, ...]) -> ModelConfig:
         return replace(self, scales=scales)
+
+
+MemberLoss = Literal["all", "top"]  # binary cross-entropy on all segments of a video, or on those of the highest logits
+
+
+@dataclass(frozen=True)
+class BlendConfig:
+    """A linear model, and one compact network per entry of `losses` (see `ssrl.model.blend`)."""
+
+    feature_dim: int
+    scales: tuple[int, ...] = (1, 2, 3, 4)
+    grids: Mapping[int, tuple[int, int]] = field(default_factory=lambda: dict(PAPER_GRIDS))
+    losses: tuple[MemberLoss, ...] = ("all", "top")  # (): the linear model alone
+    width: int = 128  # W, of the snippet feature
+    patch_width: int = 32  # P, of the patches that PSR sees; D where that is smaller
+    head_width: int = 32
+    psr: RelationConfig | None = RelationConfig()  # None: without the PSR module (Table 4)
+    vtr: RelationConfig = RelationConfig()
+    share_psr: bool = False  # one PSR for all scales (Table 1)
+    convolution: bool = False  # beside the mean and maximum over patches, the 3x3 convolution of MPA
+    input_dropout: float = 0.5
+    dropout: float = 0.5
+    shrinkage: float = 1.0  # a feature is divided by sqrt(variance + shrinkage * mean variance)
+    linear_l2: float = 1.0  # penalty of the linear model: l2 / 2 times the squared length of its weights
+    spread_to: int = 32  # as of ModelConfig
+
+    def __post_init__(self) -> None:
+        if not self.scales or len(set(self.scales)) < len(self.scales):
+            raise UserError(f"each scale must be named once, not {list(self.scales)}")
+        unknown = [scale for scale in self.scales if scale not in self.grids]
+        if unknown:
+            raise UserError(f"scale {unknown[0]} has no grid; there are grids for {sorted(self.grids)}")
+
+    @property
+    def patch_scales(self) -> tuple[int, ...]:
+        return tuple(scale for scale in self.scales if scale != WHOLE_FRAME)
+
+    @property
+    def patch_dim(self) -> int:
+        return min(self.patch_width, self.feature_dim)
+
+    def pooled_dim(self, scale: int) -> int:
+        """F: mean over crops, or mean and max over patches."""
+        return self.feature_dim if scale == WHOLE_FRAME else 2 * self.feature_dim
+
+    @property
+    def blend_weights(self) -> tuple[float, ...]:
+        """Of the linear model and of each network: one third each for it, for the "all" and for the "top" networks."""
+        shares = [1 / self.losses.count(loss) for loss in self.losses]
+        total = 1 + sum(shares)
+        return (1 / total, *(share / total for share in shares))
+
+    def with_scales(self, scales: tuple[int, ...]) -> BlendConfig:
+        return replace(self, scales=scales)
+
+
+AnyModelConfig = ModelConfig | BlendConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssrl.model.config import WHOLE_FRAME, ModelConfig
-from ssrl.model.network import SSRL
+from ssrl.model.build import build_network
+from ssrl.model.config import WHOLE_FRAME, AnyModelConfig
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class Complexity:
         return 2 * self.macs
 
 
-def measure_network(config: ModelConfig, num_segments: int = 32, num_crops: int = 1) -> Complexity:
+def measure_network(config: AnyModelConfig, num_segments: int = 32, num_crops: int = 1) -> Complexity:
     """Measure the network on one video of `num_segments` segments with `num_crops` crops at scale 1."""
-    patches = {scale: config.branches[scale].rows * config.branches[scale].cols for scale in config.patch_scales}
+    patches = {scale: math.prod(config.grids[scale]) for scale in config.patch_scales}
     patches[WHOLE_FRAME] = num_crops
     with torch.device("meta"):
-        network = SSRL(config)
+        network = build_network(config)
         video = {scale: torch.empty(1, num_segments, patches[scale], config.feature_dim) for scale in config.scales}
     return measure_complexity(network, [video])
 

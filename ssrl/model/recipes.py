@@ -6,12 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
-from ssrl.model.config import PAPER_GRIDS, WHOLE_FRAME, AggregationConfig, ModelConfig, RelationConfig
+from ssrl.model.config import (
+    PAPER_GRIDS,
+    WHOLE_FRAME,
+    AggregationConfig,
+    AnyModelConfig,
+    BlendConfig,
+    ModelConfig,
+    RelationConfig,
+)
 
+M = TypeVar("M", bound=AnyModelConfig)
 Grids = Mapping[int, tuple[int, int]]  # scale → (rows, cols)
 
 
@@ -38,13 +47,13 @@ def released_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAP
 
 
 def ablate(
-    model: ModelConfig,
+    model: M,
     *,
     share_psr: bool = False,
     no_psr: bool = False,
     no_dilated: bool = False,
     no_non_local: bool = False,
-) -> ModelConfig:
+) -> M:
     """Share PSR between scales (Table 1), remove it (Table 4), or remove one of its two sub-networks (Table 5). VTR is
     unchanged.
 
@@ -59,6 +68,8 @@ def ablate(
     selected = [name for name, enabled in options.items() if enabled]
     if no_psr and len(selected) > 1:
         raise UserError(f"--no-psr excludes {' and '.join(selected[1:])}; give only one of them")
+    if selected and isinstance(model, BlendConfig) and not model.losses:
+        raise UserError(f"the linear model has no PSR for {' and '.join(selected)} to change; choose another --recipe")
     if selected and not model.patch_scales:
         raise UserError(
             f"scale 1 has one patch and no PSR, so {' and '.join(selected)} has no effect; add another scale"
@@ -95,10 +106,40 @@ def small_training(**changes: Any) -> TrainConfig:
     return TrainConfig(recipe="small", **{"learning_rate": 1.5e-4, "steps": 60, "average_from": 0.5, **changes})
 
 
+def blend_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_GRIDS) -> BlendConfig:
+    """A linear model, and compact networks trained on all segments and on the top ones: for any number of videos."""
+    return BlendConfig(feature_dim, tuple(scales), dict(grids))
+
+
+def linear_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_GRIDS) -> BlendConfig:
+    """Logistic regression on the mean and the maximum over patches."""
+    return replace(blend_model(feature_dim, scales, grids), losses=())
+
+
+def blend_training(**changes: Any) -> TrainConfig:
+    """AdamW with a cosine schedule, and the mean of the weights over the second half of a stage."""
+    settings = {
+        "steps": 300,
+        "videos_per_half": 16,
+        "learning_rate": 3e-3,
+        "weight_decay": 1.0,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "later_share": 1 / 3,
+        "average_from": 0.5,
+    }
+    return TrainConfig(**{"recipe": "blend", **settings, **changes})
+
+
+def linear_training(**changes: Any) -> TrainConfig:
+    """The linear model is fitted, not trained in steps."""
+    return blend_training(**{"recipe": "linear", "steps": 1, "average_from": 1.0, **changes})
+
+
 class Recipe(NamedTuple):
     """A network, and how it is trained."""
 
-    model: Callable[..., ModelConfig]  # (feature_dim, scales, grids)
+    model: Callable[..., AnyModelConfig]  # (feature_dim, scales, grids)
     training: Callable[..., TrainConfig]  # (**changes)
 
 
@@ -106,6 +147,8 @@ RECIPES = {
     "paper": Recipe(paper_model, paper_training),
     "released": Recipe(released_model, released_training),
     "small": Recipe(small_model, small_training),
+    "blend": Recipe(blend_model, blend_training),
+    "linear": Recipe(linear_model, linear_training),
 }
 
 

@@ -91,6 +91,8 @@ def to_released_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     Raises a UserError that lists the settings that differ from the release, since its code assumes them.
     """
     model = checkpoint.model
+    if not isinstance(model, ModelConfig):
+        raise UserError("the release has no blend; export a checkpoint trained with --recipe released")
     count = min(len(model.scales), len(PAPER_GRIDS))
     required = released_model(model.feature_dim, tuple(range(1, count + 1)))
     different = list_differences(_inference_config(model), _inference_config(required))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ssrl.config import StoreConfig
 from ssrl.extract.encoders import ENCODERS
 from ssrl.extract.flops import count_encoder_complexity
-from ssrl.model.config import ModelConfig
+from ssrl.model.config import AnyModelConfig
 from ssrl.model.flops import measure_network
 
 Cells = tuple[str, str, str, str]  # what, and its COUNTS
@@ -23,7 +23,7 @@ COUNT_NOTE = (
 )
 
 
-def count_network(name: str, model: ModelConfig, num_crops: int = 1) -> Cells:
+def count_network(name: str, model: AnyModelConfig, num_crops: int = 1) -> Cells:
     """Measure a network on one video of 32 segments."""
     size = measure_network(model, NUM_SEGMENTS, num_crops)
     return name, f"{size.parameters:,}", format_count(size.macs), format_count(size.flops)

@@ -42,6 +42,7 @@ class Selected:
     step: int | None
     last_step: int | None
     last_step_auc: float | None
+    linear_auc: float | None  # of a linear model on the same features
 
     def __str__(self) -> str:
         return self.by if self.step is None else f"{self.by}, step {self.step} of {self.last_step}"
@@ -62,9 +63,9 @@ class EvaluateResult:
     def selected(self) -> Selected:
         if not self.checkpoint.stages:
             imported = self.checkpoint.imported_from
-            return Selected(f"imported from {imported}" if imported else "unknown", None, None, None)
+            return Selected(f"imported from {imported}" if imported else "unknown", None, None, None, None)
         last = self.checkpoint.stages[-1]
-        return Selected(last.selection, last.selected_step, last.last_step, last.last_test_auc)
+        return Selected(last.selection, last.selected_step, last.last_step, last.last_test_auc, last.linear_test_auc)
 
     def metrics(self) -> dict[str, Any]:
         """The content of the JSON file: the metrics and their source."""
@@ -144,19 +145,23 @@ def open_store(checkpoint: Checkpoint, path: Path | None = None) -> Store:
     return store
 
 
+def _as_percent(share: float | None) -> str:
+    return "not defined" if share is None else f"{share:.2%}"
+
+
 def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where) -> None:
     """Write the report, with heatmaps of the most suspicious snippets if the videos are still in place."""
     from ssrl.evaluate.report.write import write_report
     from ssrl.workflows.overlays import write_overlays
 
     store, selected = result.store, result.selected
-    auc = selected.last_step_auc
     facts = {
         "checkpoint": str(result.checkpoint_path),
         "features": f"{store.root} ({store.config.encoder}, weights {store.config.weights})",
         "scales": ", ".join(map(str, result.checkpoint.model.scales)),
         "selection": str(selected),
-        "AUC of the last step": "not defined" if auc is None else f"{auc:.2%}",
+        "AUC of the last step": _as_percent(selected.last_step_auc),
+        "AUC of a linear model": _as_percent(selected.linear_auc),
         "protocol": result.evaluation.protocol,
     }
     suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:MAX_HEATMAP_VIDEOS]

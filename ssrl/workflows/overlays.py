@@ -16,7 +16,7 @@ from ssrl.evaluate.scoring import compute_attention_masks, compute_contribution_
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.files import replacing
-from ssrl.model.network import SSRL
+from ssrl.model.build import Network
 from ssrl.store.reader import Store
 from ssrl.workflows.choices import Where
 
@@ -28,7 +28,7 @@ MASKS = {"contribution": compute_contribution_masks, "attention": compute_attent
 
 
 def write_overlays(
-    folder: Path, network: SSRL, store: Store, videos: Sequence[VideoScores], where: Where = "contribution"
+    folder: Path, network: Network, store: Store, videos: Sequence[VideoScores], where: Where = "contribution"
 ) -> dict[str, list[Path]]:
     """Write heatmaps to `folder`/heatmaps; returns their paths by video id. Missing videos are skipped with a warning.
 
@@ -46,7 +46,7 @@ def write_overlays(
     return heatmaps
 
 
-def _draw_video(folder: Path, network: SSRL, store: Store, video: VideoScores, where: Where) -> list[Path]:
+def _draw_video(folder: Path, network: Network, store: Store, video: VideoScores, where: Where) -> list[Path]:
     geometry = store.config.geometry
     snippets = select_top_snippets(video.scores, HEATMAPS_PER_VIDEO)
     features = store.all_features(video.id, network.config.scales)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ssrl.evaluate.protocol import VideoScores
     from ssrl.extract.encoders import Encoder
     from ssrl.extract.pipeline import ExtractionWatcher
-    from ssrl.model.network import SSRL
+    from ssrl.model.build import Network
     from ssrl.store.reader import Store
 
 
@@ -111,7 +111,7 @@ def _make_video(path: Path) -> Video:
 
 def _write_page(
     out: Path,
-    network: SSRL,
+    network: Network,
     store: Store,
     videos: Sequence[VideoScores],
     facts: Mapping[str, str],

@@ -21,7 +21,7 @@ class TrainRequest:
 
     features: Path | None = None  # the store; None: the one below features/
     out: Path | None = None  # the run's folder; None: runs/STORE-seedN
-    recipe: str = TrainConfig.recipe
+    recipe: str = "blend"
     scales: tuple[int, ...] = TrainConfig.scales  # in order of introduction
     stages: Stages = TrainConfig.stages
     steps: int | None = None  # batches per stage

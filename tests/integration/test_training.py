@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from ssrl.checkpoints import load_checkpoint
 from ssrl.config import LossConfig, TrainConfig
@@ -53,6 +54,39 @@ def trainer(store: Store, folder: Path, recipe: str = "paper", **changes: object
     return Trainer(store, folder, config, RECIPES[recipe].model(D, config.scales), test_auc=make_frame_auc(store))
 
 
+@pytest.mark.parametrize("recipe", ["blend", "linear"])
+def test_recipes_for_any_number_of_videos_find_a_planted_anomaly(store: Store, tmp_path: Path, recipe: str) -> None:
+    run = trainer(store, tmp_path, recipe, steps=40).run(TrainingWatcher())
+    last = run.stages[-1]
+    assert last.last_test_auc is not None and last.last_test_auc > 0.95
+    assert recipe == "blend" or last.last_test_auc == last.linear_test_auc
+    network = load_checkpoint(run.best).build_network()
+    grids = {grid.scale: grid for grid in store.config.geometry.grids}
+    for record in store.records("test"):
+        if record.video.label:
+            masks = compute_contribution_masks(network, store.all_features(record.id, (1, 2)), 4, grids)
+            assert masks[2].argmax() == 0  # the planted patch
+
+
+def test_the_linear_model_is_that_of_scikit_learn(store: Store, tmp_path: Path) -> None:
+    """On its own pooled features: the mean over crops, the mean and the maximum over patches."""
+    run = trainer(store, tmp_path, "linear", scales=(1, 2)).run(TrainingWatcher())
+    network = load_checkpoint(run.best).build_network()
+    view = open_segment_view(store)
+    bags = make_bags(store, view, 0.0, seed=0)
+    indices = bags.training
+    pooled = []
+    for scale in (1, 2):
+        x = view.scales[scale][indices].astype(np.float64)
+        features = x.mean(axis=2) if scale == 1 else np.concatenate([x.mean(axis=2), x.max(axis=2)], axis=-1)
+        flat = features.reshape(-1, features.shape[-1])
+        pooled.append((flat - flat.mean(0)) / np.sqrt(flat.var(0) + flat.var(0).mean()))
+    X, y = np.concatenate(pooled, axis=1), np.repeat([1] * len(bags.abnormal) + [0] * len(bags.normal), 32)
+    expected = LogisticRegression(C=1 / len(y), class_weight="balanced", max_iter=1000, tol=1e-8).fit(X, y)
+    weights = torch.cat([network.linear["1"], network.linear["2"]])
+    np.testing.assert_allclose(weights.numpy(), expected.coef_[0], atol=2e-3)
+
+
 def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
     run = trainer(store, tmp_path, steps=60).run(TrainingWatcher())
     assert [result.scales for result in run.stages] == [(1,), (1, 2)]
@@ -64,10 +98,10 @@ def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
             assert inside > video.scores[:3].mean() and inside > video.scores[6:].mean()
 
 
-@pytest.mark.parametrize("recipe", ["paper", "released", "small"])
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "linear"])
 def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(store: Store, tmp_path: Path, recipe: str) -> None:
     undisturbed = trainer(store, tmp_path / "a", recipe).run(TrainingWatcher())
-    for stop_at in ((1, 6), (2, 3), (2, 9)):
+    for stop_at in ((1, 6), (2, 2), (2, 3)):
         with pytest.raises(KeyboardInterrupt):
             trainer(store, tmp_path / "b", recipe).run(StoppingWatcher(stop_at), resume=True)
     resumed = trainer(store, tmp_path / "b", recipe).run(TrainingWatcher(), resume=True)

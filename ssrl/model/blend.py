@@ -1,0 +1,217 @@
+"""The blend: a linear model and compact SSRL networks, on the same features, whose logits are averaged.
+
+    scale r (B, T, N_r, D) ─┬─ mean and max over patches ── standardize ──────────────────┬── linear model ── logit
+                            │                                                             └── W ─┐
+                            └─ standardize ── P principal components ── PSR ── mean and max ─ W ─┤
+                                                                     └─ 3x3 convolution ───── W ─┴─ sum over scales
+                                                                           ── VTR ── classifier ── logit
+
+The bottlenecks (W, P) and the shortcut beside PSR and MPA keep the networks from overfitting a few videos; what PSR and
+the convolution add starts at zero. Whatever precedes the first learned weight is computed once per video (`prepare`).
+Each network is trained on all segments of a video, which suits long anomalies, or on its top k, which suits short ones.
+
+Shapes: B videos, T snippets, N patches (crops at scale 1), D features, M networks, F pooled features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssrl.errors import UserError
+from ssrl.model.config import WHOLE_FRAME, BlendConfig
+from ssrl.model.relation import RelationNetwork
+
+Prepared = dict[int, tuple[Tensor, Tensor]]  # scale → pooled (B, T, F), patches (B, T, N, P)
+
+
+@dataclass(frozen=True)
+class BlendOutput:
+    """The outputs for B videos of T snippets."""
+
+    scores: Tensor  # (B, T) in 0..1
+    logits: Tensor  # (B, M, T), of each network
+
+
+class Preparation(nn.Module):
+    """The fixed part of one scale: statistics and principal components of the training videos."""
+
+    def __init__(self, scale: int, config: BlendConfig) -> None:
+        super().__init__()
+        D, F = config.feature_dim, config.pooled_dim(scale)
+        self.scale = scale
+        self.register_buffer("mean", torch.zeros(F))
+        self.register_buffer("std", torch.ones(F))
+        self.register_buffer("patch_mean", torch.zeros(D))
+        self.register_buffer("projection", torch.zeros(D, config.patch_dim))
+        self.mean: Tensor
+        self.std: Tensor
+        self.patch_mean: Tensor
+        self.projection: Tensor
+
+    def pool(self, x: Tensor) -> Tensor:
+        """(B, T, N, D) → (B, T, F): mean over crops, or mean and max over patches."""
+        return x.mean(dim=2) if self.scale == WHOLE_FRAME else torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=-1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = (self.pool(x) - self.mean) / self.std
+        if self.scale == WHOLE_FRAME:
+            return pooled, pooled.new_empty(*pooled.shape[:2], 0, self.projection.shape[1])
+        return pooled, (x - self.patch_mean) @ self.projection
+
+
+class Branch(nn.Module):
+    """One scale's term of the snippet feature: (B, T, F), (B, T, N, P) → (B, T, W)."""
+
+    def __init__(self, scale: int, config: BlendConfig, psr: RelationNetwork | None) -> None:
+        super().__init__()
+        W, P = config.width, config.patch_dim
+        self.grid = config.grids[scale]
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.shortcut = nn.Linear(config.pooled_dim(scale), W, bias=False)
+        self.psr = psr
+        self.has_patches = scale != WHOLE_FRAME
+        if not self.has_patches:
+            return
+        if psr is not None:
+            self.related = _zero_linear(2 * P, W)
+        self.has_convolution = config.convolution
+        if config.convolution:
+            self.conv = nn.Conv2d(P, P, 3, stride=2, padding=1)
+            rows, cols = ((n + 1) // 2 for n in self.grid)
+            self.convolved = _zero_linear(P * rows * cols, W)
+
+    def forward(self, pooled: Tensor, patches: Tensor) -> Tensor:
+        features: Tensor = self.shortcut(self.input_dropout(pooled))
+        if not self.has_patches:
+            return features
+        B, T, N, P = patches.shape
+        x = patches.reshape(B * T, N, P)
+        if self.psr is not None:
+            x = self.psr(x)
+            pooled_patches = torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=-1)
+            features = features + self.related(self.input_dropout(pooled_patches)).view(B, T, -1)
+        if self.has_convolution:
+            convolved = self.conv(x.transpose(1, 2).reshape(B * T, P, *self.grid)).relu()
+            features = features + self.convolved(self.input_dropout(convolved.flatten(1))).view(B, T, -1)
+        return features
+
+
+class CompactNetwork(nn.Module):
+    """PSR → MPA → VTR → classifier at width W: prepared features → logits (B, T)."""
+
+    def __init__(self, config: BlendConfig) -> None:
+        super().__init__()
+        shared = self._make_psr(config) if config.share_psr else None
+        self.branches = nn.ModuleDict(
+            {
+                str(r): Branch(r, config, None if r == WHOLE_FRAME else shared or self._make_psr(config))
+                for r in config.scales
+            }
+        )
+        self.vtr = RelationNetwork(config.width, config.vtr)
+        self.dropout = nn.Dropout(config.dropout)
+        self.fc1 = nn.Linear(config.width, config.head_width)
+        self.fc2 = nn.Linear(config.head_width, 1)
+        nn.init.zeros_(self.fc2.bias)
+
+    @staticmethod
+    def _make_psr(config: BlendConfig) -> RelationNetwork | None:
+        """PSR starts as the identity."""
+        if config.psr is None:
+            return None
+        network = RelationNetwork(config.patch_dim, config.psr)
+        norm = network.conv_5[2]
+        assert isinstance(norm, nn.BatchNorm1d)
+        nn.init.zeros_(norm.weight)
+        return network
+
+    def forward(self, prepared: Prepared) -> Tensor:
+        snippets = sum(branch(*prepared[int(scale)]) for scale, branch in self.branches.items())
+        hidden = self.dropout(self.vtr(snippets))
+        logits: Tensor = self.fc2(self.dropout(self.fc1(hidden).relu())).squeeze(-1)
+        return logits
+
+
+class Blend(nn.Module):
+    """The linear model and the networks. `forward` takes one tensor (B, T, N_r, D) per scale."""
+
+    def __init__(self, config: BlendConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.preparation = nn.ModuleDict({str(r): Preparation(r, config) for r in config.scales})
+        self.networks = nn.ModuleList(CompactNetwork(config) for _ in config.losses)
+        self.linear = nn.ParameterDict(
+            {str(r): nn.Parameter(torch.zeros(config.pooled_dim(r)), requires_grad=False) for r in config.scales}
+        )
+        self.linear_bias = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.register_buffer("spread", torch.ones(1 + len(config.losses)))  # std of each logit over the training videos
+        self.register_buffer("blend_weights", torch.tensor(config.blend_weights))
+        self.spread: Tensor
+        self.blend_weights: Tensor
+
+    def prepare(self, scales: Mapping[int, Tensor]) -> Prepared:
+        """Compute what no learned weight precedes: the same for every step of training."""
+        return {scale: self._prepare(scale, scales[scale]) for scale in self.config.scales}
+
+    def forward(self, scales: Mapping[int, Tensor]) -> BlendOutput:
+        return self.forward_prepared(self.prepare(scales))
+
+    def forward_prepared(self, prepared: Prepared) -> BlendOutput:
+        linear = self.linear_logits(prepared)
+        logits = [network(prepared) for network in self.networks]
+        stacked = torch.stack([linear, *logits], dim=1)  # (B, 1 + M, T)
+        return BlendOutput(self._combine(stacked).sigmoid(), stacked[:, 1:])
+
+    def linear_logits(self, prepared: Prepared) -> Tensor:
+        """(B, T)"""
+        terms = [prepared[scale][0] @ self.linear[str(scale)] for scale in self.config.scales]
+        return torch.stack(terms).sum(dim=0) + self.linear_bias
+
+    def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
+        """(B, T): the scores before the sigmoid."""
+        prepared = self.prepare(scales)
+        return self._combine(torch.stack([self.linear_logits(prepared), *(net(prepared) for net in self.networks)], 1))
+
+    def baseline(self, scale: int) -> Tensor:
+        """The uninformative feature (D,): the mean of the training videos."""
+        preparation = self.preparation[str(scale)]
+        assert isinstance(preparation, Preparation)
+        return preparation.mean if scale == WHOLE_FRAME else preparation.patch_mean
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether PSR has attention over patches."""
+        psr = self.config.psr
+        return bool(psr and psr.non_local and self.config.losses and self.config.patch_scales)
+
+    def attention(self, scale: int, x: Tensor) -> Tensor:
+        """The attention map of a scale's PSR, mean over the networks: (B, T, N, D) → (B, T, N, N)."""
+        if not self.has_attention:
+            raise UserError("this model has no attention over patches; use --where contribution")
+        B, T, N, D = x.shape
+        patches = self._prepare(scale, x)[1].reshape(B * T, N, -1)
+        maps = [network.branches[str(scale)].psr.attention(patches) for network in self.networks]  # type: ignore[union-attr, index]
+        return torch.stack(maps).mean(dim=0).view(B, T, N, N)
+
+    def _prepare(self, scale: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.shape[-1] != self.config.feature_dim:
+            raise UserError(
+                f"the features have D = {x.shape[-1]}, but the network takes D = {self.config.feature_dim}; "
+                f"use features from the encoder that it was trained on"
+            )
+        pooled, patches = self.preparation[str(scale)](x)
+        return pooled, patches
+
+    def _combine(self, logits: Tensor) -> Tensor:
+        """(B, 1 + M, T) → (B, T): each logit in units of its spread over the training videos, weighted."""
+        return ((self.blend_weights / self.spread)[:, None] * logits).sum(dim=1)
+
+
+def _zero_linear(in_features: int, out_features: int) -> nn.Linear:
+    linear = nn.Linear(in_features, out_features, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear
