@@ -206,7 +206,8 @@ def compute_min_cosine(features: dict[int, np.ndarray], reference: dict[int, np.
 
     def compute_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-        return (a * b).sum(axis=-1) / np.maximum(norms, 1e-12)
+        cosines: np.ndarray = (a * b).sum(axis=-1) / np.maximum(norms, 1e-12)
+        return cosines
 
     return float(min(compute_cosines(features[scale], reference[scale]).min() for scale in reference))
 

@@ -60,8 +60,10 @@ def combine_masks(masks: Mapping[int, np.ndarray], height: int, width: int) -> n
     """
     if not masks:
         raise UserError("no masks to combine; localization needs a scale with more than one patch")
-    mean = np.mean([_resize(mask, height, width) for _, mask in sorted(masks.items())], axis=0)
-    return mean / mean.max() if mean.max() > 0 else mean
+    mean: np.ndarray = np.mean([_resize(mask, height, width) for _, mask in sorted(masks.items())], axis=0)
+    if mean.max() > 0:
+        mean /= mean.max()
+    return mean
 
 
 def _resize(mask: np.ndarray, height: int, width: int) -> np.ndarray:

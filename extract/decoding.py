@@ -137,7 +137,7 @@ class Decoder:
 
     def snippet(self, slot: int) -> np.ndarray:
         """(L, H, W, 3) uint8, valid until the slot is given back."""
-        return self._slots[slot]
+        return self._slots[slot, ...]
 
     def give_back(self, slot: int) -> None:
         self._heard = time.monotonic()

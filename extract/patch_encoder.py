@@ -36,7 +36,8 @@ class PatchEncoder(nn.Module):
         self.network = network
 
     def encode(self, prepared: Tensor) -> Tensor:
-        return self.network(prepared.permute(0, 4, 1, 2, 3)).float()
+        features: Tensor = self.network(prepared.permute(0, 4, 1, 2, 3))
+        return features.float()
 
 
 class CubeEncoder(PatchEncoder):

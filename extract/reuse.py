@@ -74,7 +74,8 @@ def average_blocks(snippet: np.ndarray, grids: Sequence[Grid]) -> np.ndarray:
     )
     across = snippet.reshape(L, H, W // width, width, K).sum(axis=3, dtype=np.uint16)  # (L, H, W', 3)
     cells = across.reshape(L // frames, frames, H // height, height, W // width, K)
-    return cells.sum(axis=(1, 3), dtype=np.uint32).astype(np.float32) / (frames * height * width)
+    sums: np.ndarray = cells.sum(axis=(1, 3), dtype=np.uint32)
+    return sums.astype(np.float32) / (frames * height * width)
 
 
 def estimate_noise(blocks: np.ndarray) -> float:

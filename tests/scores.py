@@ -9,6 +9,8 @@ import numpy as np
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.store.layout import VideoRecord
 
+Intervals = tuple[tuple[int, int], ...]  # of frames, [start, stop)
+
 
 def make_scores(
     video_id: str,
@@ -18,7 +20,7 @@ def make_scores(
     fps: float | None,
     scores: np.ndarray,
     length: int = 16,
-    anomalies: tuple[tuple[int, int], ...] | None = None,
+    anomalies: Intervals | None = None,
     **facts: Any,
 ) -> VideoScores:
     """`length` is in frames per snippet."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ssrl.config import StoreConfig
+from ssrl.datasets.video import Split
 from ssrl.geometry import Geometry
-from ssrl.store.layout import VideoRecord
+from ssrl.store.layout import StoredVideo, VideoRecord
 from ssrl.store.reader import Store
 from ssrl.store.writer import StoreWriter
 
@@ -33,10 +35,10 @@ def write_store(root: Path, videos: int = 16, config: StoreConfig = CONFIG, seed
     return Store(root)
 
 
-def planted_record(index: int) -> VideoRecord:
+def planted_record(index: int) -> StoredVideo:
     label, num_frames = index % 2, 16 * 9 - 5 * (index % 3)
     anomalies = ((48, 96),) if label else ()
-    split = "train" if index % 4 < 2 else "test"
+    split: Split = "train" if index % 4 < 2 else "test"
     return VideoRecord(
         f"folder/video {index:02d}", num_frames, label, split, "planted" * label, 25.0, anomalies=anomalies
     )
@@ -52,5 +54,5 @@ def planted_features(
     return features
 
 
-def other(config: StoreConfig = CONFIG, **changes: object) -> StoreConfig:
-    return replace(config, **changes)  # type: ignore[arg-type]
+def other(config: StoreConfig = CONFIG, **changes: Any) -> StoreConfig:
+    return replace(config, **changes)

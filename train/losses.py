@@ -103,10 +103,11 @@ def _compute_classification(abnormal: Tensor, normal: Tensor, config: LossConfig
 def _compute_magnitude(abnormal: Tensor, normal: Tensor, config: LossConfig) -> Tensor:
     """Eq. 8 for the selected features (B, C, k, D) of each half."""
     if config.magnitude == "hinge":
-        gap = normal.norm(dim=-1).mean(dim=(1, 2)) - abnormal.norm(dim=-1).mean(dim=(1, 2))  # (B,)
+        gap: Tensor = normal.norm(dim=-1).mean(dim=(1, 2)) - abnormal.norm(dim=-1).mean(dim=(1, 2))  # (B,)
         return (config.margin + gap).clamp(min=0).mean()
-    far = (config.margin - abnormal.mean(dim=2).norm(dim=-1)).abs()  # (B, C)
-    return (far + normal.mean(dim=2).norm(dim=-1)).square().mean()
+    far: Tensor = (config.margin - abnormal.mean(dim=2).norm(dim=-1)).abs()  # (B, C)
+    near: Tensor = normal.mean(dim=2).norm(dim=-1)  # (B, C)
+    return (far + near).square().mean()
 
 
 def _compute_sparsity(scores: Tensor, config: LossConfig) -> Tensor:
@@ -115,7 +116,8 @@ def _compute_sparsity(scores: Tensor, config: LossConfig) -> Tensor:
     The release flattens them into one sequence of B * T scores and takes its L2 norm.
     """
     if config.regularizers == "flat batch":
-        return scores.norm()
+        norm: Tensor = scores.norm()
+        return norm
     return scores.abs().sum(dim=1).mean()
 
 

@@ -240,4 +240,4 @@ def warm_start(network: Network, weights: Weights) -> list[str]:
     keys = network.load_state_dict(dict(weights), strict=False)
     if keys.unexpected_keys:
         raise UserError(f"the network has no place for these weights of the previous stage: {keys.unexpected_keys}")
-    return keys.missing_keys
+    return list(keys.missing_keys)

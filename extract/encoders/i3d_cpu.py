@@ -59,10 +59,12 @@ class CpuI3D(nn.Module):
     def _run_stem(self, pixels: Tensor) -> Tensor:
         """(n, h, L, w, 3) → (n, 64, h / 4, L, w / 4)."""
         pixels = pixels.to(self._paired.weight.dtype)
-        return self._rest_of_stem(self._paired(pixels.permute(0, 4, 1, 2, 3)))
+        hidden: Tensor = self._rest_of_stem(self._paired(pixels.permute(0, 4, 1, 2, 3)))
+        return hidden
 
     def _finish(self, hidden: Tensor) -> Tensor:
-        return self._blocks(hidden).mean(dim=(2, 3, 4), dtype=torch.float32)
+        hidden = self._blocks(hidden)
+        return hidden.mean(dim=(2, 3, 4), dtype=torch.float32)
 
 
 class PairedColumns(nn.Module):

@@ -69,7 +69,7 @@ class Micro3D(nn.Module):
         The convolutions run in the precision of their weights, everything around them in that of the pixels.
         """
         moving = compute_motion(gray).to(self.readout.weight.dtype)
-        return self.readout(self.trunk(moving)).to(gray.dtype).split(READOUT, dim=1)
+        return torch.split(self.readout(self.trunk(moving)).to(gray.dtype), list(READOUT), dim=1)
 
 
 def to_gray(pixels: Tensor) -> Tensor:

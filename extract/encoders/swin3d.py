@@ -43,7 +43,8 @@ class Swin3D(nn.Module):
         self.network = network
 
     def forward(self, cubes: Tensor) -> Tensor:
-        return self.network(cubes.to(self.network.patch_embed.proj.weight.dtype))
+        features: Tensor = self.network(cubes.to(self.network.patch_embed.proj.weight.dtype))
+        return features
 
 
 def normalized(pixels: Tensor) -> Tensor:

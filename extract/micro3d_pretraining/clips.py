@@ -125,7 +125,7 @@ def _degrade(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
 
 
 def _to_bytes(frames: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+    return frames.round().clip(0, 255).astype(np.uint8)
 
 
 def _compress_jpeg(frame: np.ndarray, quality: int) -> np.ndarray:

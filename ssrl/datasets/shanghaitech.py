@@ -120,7 +120,7 @@ def _find_mask_folder(root: Path) -> Path:
 def read_mask(path: Path) -> np.ndarray:
     """Read frame labels: (num_frames,), 0 or 1."""
     try:
-        mask = np.load(path, allow_pickle=False)
+        mask: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} is not a NumPy array ({error}); get the file again") from error
     if mask.ndim != 1 or not len(mask) or not np.isin(mask, (0, 1)).all():

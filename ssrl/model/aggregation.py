@@ -30,4 +30,5 @@ class PatchAggregation(nn.Module):
         S, N, D = x.shape
         grid = x.transpose(1, 2).reshape(S, D, self.config.rows, self.config.cols)
         convolved = self.conv(grid)  # (S, D/2, rows', cols')
-        return self.activation(self.linear(convolved.flatten(1)))  # (S, D)
+        features: Tensor = self.activation(self.linear(convolved.flatten(1)))  # (S, D)
+        return features

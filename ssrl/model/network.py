@@ -35,7 +35,8 @@ class Output:
     @property
     def magnitudes(self) -> Tensor:
         """(B, T): L2 norm of the snippet features, mean over crops."""
-        return self.features.norm(dim=-1).mean(dim=1)
+        norms: Tensor = self.features.norm(dim=-1)  # (B, C, T)
+        return norms.mean(dim=1)
 
 
 class Standardize(nn.Module):
@@ -73,7 +74,8 @@ class Classifier(nn.Module):
         """(..., D) → (...)."""
         hidden = self.dropout(self.fc1(x).relu())
         hidden = self.dropout(self.fc2(hidden).relu())
-        return self.fc3(hidden).squeeze(-1)
+        logits: Tensor = self.fc3(hidden)
+        return logits.squeeze(-1)
 
 
 def draw_kept_scales(num_videos: int, num_scales: int, dropout: float) -> Tensor:
@@ -168,7 +170,8 @@ class SSRL(nn.Module):
         psr = self._find_psr(scale)
         if psr is not None:
             patches = psr(patches)
-        return self.mpa[str(scale)](patches).view(B, 1, T, D)
+        reduced: Tensor = self.mpa[str(scale)](patches)
+        return reduced.view(B, 1, T, D)
 
     def _reduce_kept(self, scale: int, x: Tensor, kept: Tensor) -> Tensor:
         """Like `_reduce`, but only for videos that keep this scale; zero for others."""

@@ -36,14 +36,15 @@ class NonLocalBlock(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """The attention map M of eq. 1: (B, C, N) → (B, N, N); M[m, n] weighs what element m takes from n."""
-        logits = self.theta(x).transpose(1, 2) @ self.phi(x)  # (B, N, N)
+        logits: Tensor = self.theta(x).transpose(1, 2) @ self.phi(x)  # (B, N, N)
         if self.attention == "softmax":
             return logits.softmax(dim=-1)
         return logits / logits.shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         attended = self.weights(x) @ self.g(x).transpose(1, 2)  # (B, N, inner)
-        return self.W(attended.transpose(1, 2)) + x  # (B, C, N)
+        related: Tensor = self.W(attended.transpose(1, 2))  # (B, C, N)
+        return related + x
 
 
 class RelationNetwork(nn.Module):
@@ -79,7 +80,7 @@ class RelationNetwork(nn.Module):
             branches += [conv(channels_first) for conv in (self.conv_1, self.conv_2, self.conv_3)]
         if self.config.non_local:
             branches.append(self.non_local(self.conv_4(channels_first)))
-        fused = self.conv_5(torch.cat(branches, dim=1))  # (B, D, N)
+        fused: Tensor = self.conv_5(torch.cat(branches, dim=1))  # (B, D, N)
         return (fused + channels_first).transpose(1, 2)  # (B, N, D)
 
     def attention(self, x: Tensor) -> Tensor:

@@ -58,10 +58,9 @@ def test_without_psr_is_the_network_whose_psr_adds_nothing() -> None:
     weights = {name: value for name, value in full.state_dict().items() if not name.startswith("psr.")}
     without = ablated_network(full, weights, no_psr=True)
     assert not torch.allclose(logits(without, scales), logits(full, scales), atol=1e-3)
-    for psr in full.psr.values():
-        norm = psr.conv_5[2]  # the last step before the residual connection
-        norm.weight.data.zero_()
-        norm.bias.data.zero_()
+    for scale in full.psr:
+        for part in ("weight", "bias"):  # of the last step before the residual connection
+            full.get_parameter(f"psr.{scale}.conv_5.2.{part}").data.zero_()
     torch.testing.assert_close(logits(without, scales), logits(full, scales), rtol=TOLERANCE, atol=TOLERANCE)
 
 
@@ -78,8 +77,8 @@ def test_without_a_sub_network_is_the_network_that_does_not_listen_to_it(
     full, scales = full_network(), features()
     heard = torch.zeros(D)
     heard[left] = 1  # channels of the concatenation
-    for psr in full.psr.values():
-        psr.conv_5[0].weight.data.mul_(heard[:, None])
+    for scale in full.psr:
+        full.get_parameter(f"psr.{scale}.conv_5.0.weight").data.mul_(heard[:, None])
     weights = {}
     for name, value in full.state_dict().items():
         if name.startswith("psr.") and any(part in name for part in gone):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_the_frames_of_a_segment_are_spread_over_it() -> None:
     slots = iter([np.zeros((16, 96, 210, 3), np.uint8) for _ in range(33)])
     kept: list[np.ndarray] = []
 
-    def noted():
+    def noted() -> Iterator[np.ndarray]:
         for slot in slots:
             kept.append(slot)
             yield slot

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from ssrl.commands import evaluate, import_, train
 from ssrl.commands import store as store_command
 from ssrl.config import StoreConfig
-from ssrl.evaluate.protocol import expand_to_frames
+from ssrl.evaluate.protocol import Protocol, expand_to_frames
 from ssrl.evaluate.report.svg import merge_steps
 from ssrl.evaluate.report.write import format_csv
 from ssrl.geometry import compute_row_bounds
@@ -77,8 +79,8 @@ def mask_of(num_frames: int, start: int, stop: int) -> np.ndarray:
     return mask
 
 
-def run(main: object, *arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(part) for part in arguments])  # type: ignore[arg-type]
+def run(main: click.Command, *arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(part) for part in arguments])
 
 
 def import_features(layout: str, dataset: str, root: Path, out: Path, *options: object) -> Result:
@@ -307,9 +309,9 @@ def test_segments_lie_evenly_over_the_frames_by_hand() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["true", "released"])
-def test_scores_of_segments_hold_for_their_frames(protocol: str) -> None:
+def test_scores_of_segments_hold_for_their_frames(protocol: Protocol) -> None:
     video = make_scores("v", 1, "", 7, None, np.array([0.25, 0.5, 0.75]), 16, ((5, 7),), rows="segments")
-    scores, labels = expand_to_frames(video, protocol)  # type: ignore[arg-type]
+    scores, labels = expand_to_frames(video, protocol)
     assert scores.tolist() == [0.25] * 2 + [0.5] * 2 + [0.75] * 3  # bounds 0, 2, 4, 7
     assert labels.tolist() == [0] * 5 + [1] * 2
     assert [line.split(",")[1] for line in format_csv(video).split()[1:]] == [f"{score:g}" for score in scores]
@@ -373,7 +375,7 @@ def archive(path: Path) -> None:
     path.with_suffix(".npz").rename(path)
 
 
-def with_shape(*shape: int):
+def with_shape(*shape: int) -> Callable[[Path], None]:
     return lambda path: np.save(path, np.ones(shape, dtype=np.float32))
 
 
@@ -397,7 +399,7 @@ def with_shape(*shape: int):
     ],
 )
 def test_a_damaged_file_is_named_and_the_rest_imported(
-    tmp_path: Path, three_videos: tuple[Path, Path], scale: int, damage, reason: str
+    tmp_path: Path, three_videos: tuple[Path, Path], scale: int, damage: Callable[[Path], None], reason: str
 ) -> None:
     root, annotations = three_videos
     damage(shanghaitech_file(root, "01_0015", scale))

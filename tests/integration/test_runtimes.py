@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ ENCODERS = {"i3d_r50": "random:0", "micro3d": "embedded"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("SSRL_CACHE", str(tmp_path_factory.mktemp("cache")))
     yield
@@ -211,6 +212,7 @@ def test_batch_norms_are_folded_into_convolutions() -> None:
     network = load_encoder("i3d_r50", "random:0").network
     count = sum(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
     folded = fold_batch_norms(network)
+    assert isinstance(folded, torch.fx.GraphModule)
     left = {name for name, module in folded.named_modules() if isinstance(module, torch.nn.BatchNorm3d)}
     used = {node.target for node in folded.graph.nodes if node.op == "call_module"}
     assert count > 40 and not left & used

@@ -29,7 +29,8 @@ def encoder() -> Encoder:
 def model() -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return swin3d_t().eval()
+        network: torch.nn.Module = swin3d_t()
+        return network.eval()
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,8 @@ def weights_file(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactor
 
 def what_the_head_gets(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     """(1, 3, L, h, w) → (768,): what torchvision's whole network hands to its classifier."""
-    seen = []
-    handle = model.head.register_forward_hook(lambda head, inputs, output: seen.append(inputs[0]))
+    seen: list[torch.Tensor] = []
+    handle = model.get_submodule("head").register_forward_hook(lambda head, inputs, output: seen.append(inputs[0]))
     with torch.inference_mode():
         model(pixels)
     handle.remove()

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from ssrl.commands import tables
 from ssrl.config import StoreConfig
+from ssrl.datasets.video import Split
 from ssrl.errors import UserError
 from ssrl.extract.flops import count_encoder_complexity
 from ssrl.geometry import Geometry
@@ -221,10 +222,11 @@ def cells(found: Complexity) -> list[str]:
 
 def test_a_store_without_frame_labels_is_refused(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path / "bare", CONFIG)
-    for index, split in enumerate(("train", "train", "test")):
+    splits: tuple[Split, ...] = ("train", "train", "test")
+    for index, split in enumerate(splits):
         with writer.video(f"v{index}") as file:
             file.append(planted_features(np.random.default_rng(index), 144, 0, 0))
-            file.finish(VideoRecord(f"v{index}", 144, index % 2, split))  # type: ignore[arg-type]
+            file.finish(VideoRecord(f"v{index}", 144, index % 2, split))
     outcome = make(Store(tmp_path / "bare"), tmp_path / "tables")
     assert outcome.exit_code == 1
     assert "1 of the 1 test videos" in outcome.stderr and "--frame-labels" in outcome.stderr

@@ -87,7 +87,7 @@ def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -
         ({"training": {"recipe": "x"}}, "TrainConfig is missing scales"),
     ],
 )
-def test_a_foreign_dictionary_is_refused_by_name(saved: Path, changes: dict, message: str) -> None:
+def test_a_foreign_dictionary_is_refused_by_name(saved: Path, changes: dict[str, object], message: str) -> None:
     value = torch.load(saved, weights_only=True)
     torch.save({**value, **changes}, saved)
     with pytest.raises(UserError, match=message):
@@ -124,7 +124,7 @@ class Runs:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return Path.write_text, (self.path, "code ran")
 
 

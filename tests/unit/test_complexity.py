@@ -53,7 +53,8 @@ def test_the_network_counts_as_fvcore_does() -> None:
 
     class Traced(torch.nn.Module):
         def forward(self, whole: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-            return network({1: whole, 2: patches}).scores
+            scores: torch.Tensor = network({1: whole, 2: patches}).scores
+            return scores
 
     traced = Traced()
     traced.add_module("network", network)

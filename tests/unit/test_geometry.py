@@ -66,16 +66,10 @@ def test_resizing_is_bilinear() -> None:
     assert np.abs(wider[0, :, 0] - expected).max() <= 1  # rounding to whole levels
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (((100, 840),), r"2x3|3x5|4x7"),
-        (((480, 850),), r"480x850"),
-    ],
-)
-def test_a_grid_that_does_not_fit_is_refused_with_the_numbers(arguments: tuple, message: str) -> None:
+@pytest.mark.parametrize(("height", "width", "message"), [(100, 840, r"2x3|3x5|4x7"), (480, 850, r"480x850")])
+def test_a_grid_that_does_not_fit_is_refused_with_the_numbers(height: int, width: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Geometry.with_paper_grids(*arguments[0])
+        Geometry.with_paper_grids(height, width)
 
 
 def test_windows_that_do_not_tile_are_refused_with_the_numbers() -> None:

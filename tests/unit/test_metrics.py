@@ -1,16 +1,20 @@
 """Protocols and metrics against hand-counted cases, published frame counts and scikit-learn on whole arrays."""
 
 import json
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ssrl.errors import UserError
 from ssrl.evaluate.metrics import evaluate
-from ssrl.evaluate.protocol import expand_to_frames
-from tests.scores import make_scores
+from ssrl.evaluate.protocol import Protocol, VideoScores, expand_to_frames
+from tests.scores import Intervals, make_scores
 
 EXACT = 1e-12  # float64 sums of a few terms
 
@@ -19,16 +23,25 @@ EXACT = 1e-12  # float64 sums of a few terms
 SHANGHAITECH = json.loads((Path(__file__).parents[1] / "data" / "shanghaitech_abnormal_test.json").read_text())
 
 
-def video(video_id, label, scores, num_frames=None, anomalies=(), category="", length=1, fps=None):
+def video(
+    video_id: str,
+    label: int | None,
+    scores: ArrayLike,
+    num_frames: int | None = None,
+    anomalies: Intervals | None = (),
+    category: str = "",
+    length: int = 1,
+    fps: float | None = None,
+) -> VideoScores:
     """A video of one-frame snippets unless told otherwise, so that scores can be read as frames."""
-    scores = np.asarray(scores, dtype=np.float32)
-    frames = len(scores) * length if num_frames is None else num_frames
-    return make_scores(video_id, label, category, frames, fps, scores, length, anomalies)
+    array = np.asarray(scores, dtype=np.float32)
+    frames = len(array) * length if num_frames is None else num_frames
+    return make_scores(video_id, label, category, frames, fps, array, length, anomalies)
 
 
-def runs(labels):
+def runs(labels: np.ndarray) -> Intervals:
     """[start, stop) of the runs of ones, counted in the plain way."""
-    found = []
+    found: list[tuple[int, int]] = []
     for frame, label in enumerate(labels):
         if label and found and found[-1][1] == frame:
             found[-1] = (found[-1][0], frame + 1)
@@ -40,7 +53,7 @@ def runs(labels):
 # Protocols
 
 
-def test_true_protocol_cuts_the_last_snippet():
+def test_true_protocol_cuts_the_last_snippet() -> None:
     scores, labels = expand_to_frames(video("v", 1, [0.25, 0.75], 17, ((15, 17),), length=16), "true")
     assert scores.tolist() == [0.25] * 16 + [0.75]
     assert labels.tolist() == [0] * 15 + [1, 1]
@@ -48,7 +61,7 @@ def test_true_protocol_cuts_the_last_snippet():
 
 
 @pytest.mark.parametrize(("anomalies", "padding"), [(((15, 17),), 1), (((3, 5),), 0)])
-def test_released_protocol_repeats_the_last_label(anomalies, padding):
+def test_released_protocol_repeats_the_last_label(anomalies: Intervals, padding: int) -> None:
     scores, labels = expand_to_frames(video("v", 1, [0.25, 0.75], 17, anomalies, length=16), "released")
     assert scores.tolist() == [0.25] * 16 + [0.75] * 16
     assert labels[17:].tolist() == [padding] * 15
@@ -56,13 +69,13 @@ def test_released_protocol_repeats_the_last_label(anomalies, padding):
 
 
 @pytest.mark.parametrize("protocol", ["true", "released"])
-def test_a_multiple_of_the_snippet_length_needs_no_padding(protocol):
+def test_a_multiple_of_the_snippet_length_needs_no_padding(protocol: Protocol) -> None:
     scores, labels = expand_to_frames(video("v", 1, [0.25, 0.75], 32, ((30, 32),), length=16), protocol)
     assert len(scores) == len(labels) == 32
     assert labels.sum() == 2
 
 
-def test_shanghaitech_frame_counts():
+def test_shanghaitech_frame_counts() -> None:
     """17,472 frames with 7,962 anomalous; padded by the last label 17,968 with the published 8,028."""
     videos = [
         video(name, 1, np.zeros(-(-row["num_frames"] // 16)), row["num_frames"], row["anomalies"], length=16)
@@ -75,7 +88,7 @@ def test_shanghaitech_frame_counts():
     assert not true.warnings
 
 
-def test_an_interval_beyond_the_end_is_cut_and_told():
+def test_an_interval_beyond_the_end_is_cut_and_told() -> None:
     long = video("long", 1, [0.1] * 10, anomalies=((8, 14),))
     beyond = video("beyond", 1, [0.1] * 10, anomalies=((10, 12),))
     assert expand_to_frames(long)[1].tolist() == [0] * 8 + [1, 1]
@@ -102,17 +115,17 @@ def test_an_interval_beyond_the_end_is_cut_and_told():
         ({"video_id": "../v"}, "not a video id"),
     ],
 )
-def test_a_video_that_contradicts_itself_is_refused(change, told):
-    right = {"video_id": "v", "label": 1, "scores": [0.5, 0.6], "num_frames": 32, "anomalies": ((3, 9),), "length": 16}
-    video(**right)
+def test_a_video_that_contradicts_itself_is_refused(change: dict[str, Any], told: str) -> None:
+    make = partial(video, video_id="v", label=1, scores=[0.5, 0.6], num_frames=32, anomalies=((3, 9),), length=16)
+    make()
     with pytest.raises(UserError, match=told):
-        video(**right | change)
+        make(**change)
 
 
 # Metrics
 
 
-def test_hand_computed_metrics():
+def test_hand_computed_metrics() -> None:
     """Seven frames. Anomalous 0.9, 0.4 and 0.6; normal 0.6, 0.1, 0.7 and 0.4.
 
     Of the 12 pairs 0.9 wins 4; 0.6 wins 2 and ties 1; 0.4 wins 1 and ties 1: 4 + 2.5 + 1.5 = 8 of 12.
@@ -139,21 +152,21 @@ def test_hand_computed_metrics():
     assert result.undefined == {"per_class": "the abnormal videos have no classes"}
 
 
-def test_steps_and_trapezoids_differ():
+def test_steps_and_trapezoids_differ() -> None:
     """Ranked: normal 0.9, anomalous 0.8. AP is one step of height 1/2; the trapezoid starts at precision 0."""
     result = evaluate([video("a", 1, [0.9, 0.8], anomalies=((1, 2),))])
     assert result.ap == pytest.approx(0.5, abs=EXACT)
     assert result.pr_auc == pytest.approx(0.25, abs=EXACT)
 
 
-def test_equal_scores_are_chance():
+def test_equal_scores_are_chance() -> None:
     result = evaluate([video("a", 1, [0.5] * 6, anomalies=((0, 2),)), video("n", 0, [0.5] * 3)])
     assert result.auc == result.auc_abnormal == result.video_auc == 0.5
     assert result.ap == pytest.approx(2 / 9, abs=EXACT)
     assert result.far == 1.0  # 0.5 itself raises the alarm
 
 
-def test_protocols_weigh_the_last_snippet_differently():
+def test_protocols_weigh_the_last_snippet_differently() -> None:
     """17 frames, the last one anomalous and alone in its snippet; 16 normal frames score more, 16 less.
 
     The last frame beats 16 of 32, and so does each of its 16 copies; but 1 of the first 17 frames is anomalous
@@ -167,10 +180,10 @@ def test_protocols_weigh_the_last_snippet_differently():
     assert released.ap == pytest.approx(16 / 32, abs=EXACT)
 
 
-def random_videos(count=14, length=16, seed=5):
-    rng = np.random.default_rng(seed)
+def random_videos() -> tuple[list[VideoScores], list[list[float]], list[np.ndarray]]:
+    rng, length = np.random.default_rng(5), 16
     videos, scores, labels = [], [], []
-    for index in range(count):
+    for index in range(14):
         frames = int(rng.integers(1, 90))
         score_snippets = rng.integers(0, 8, -(-frames // length)) / 7  # many ties
         truth = (rng.random(frames) < 0.3).astype(int) if index % 2 else np.zeros(frames, dtype=int)
@@ -183,10 +196,13 @@ def random_videos(count=14, length=16, seed=5):
     return videos, scores, labels
 
 
-def test_agrees_with_scikit_learn_on_frames_laid_out_by_hand():
+def pool(parts: Sequence[ArrayLike], chosen: Iterable[int]) -> np.ndarray:
+    return np.concatenate([parts[i] for i in chosen])
+
+
+def test_agrees_with_scikit_learn_on_frames_laid_out_by_hand() -> None:
     videos, scores, labels = random_videos()
     result = evaluate(videos)
-    pool = lambda parts, chosen: np.concatenate([parts[i] for i in chosen])  # noqa: E731
     abnormal, every = range(1, 14, 2), range(14)
     singles = np.concatenate(scores).astype(np.float32)
     assert result.auc == pytest.approx(roc_auc_score(pool(labels, every), singles), abs=EXACT)
@@ -208,24 +224,24 @@ def test_agrees_with_scikit_learn_on_frames_laid_out_by_hand():
     )
 
 
-def test_order_of_videos_does_not_matter():
+def test_order_of_videos_does_not_matter() -> None:
     videos, _, _ = random_videos()
     assert evaluate(videos).to_json() == evaluate(videos[::-1]).to_json()
 
 
-def test_thinned_curves_keep_the_area():
+def test_thinned_curves_keep_the_area() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(20_000) < 0.2
     scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.15), 0, 1)
     result = evaluate([video("a", 1, scores, anomalies=runs(labels))])
     for curve, area in ((result.roc, result.auc), (result.precision_recall, result.pr_auc)):
-        assert len(curve.x) < 3000
+        assert curve is not None and len(curve.x) < 3000
         assert (curve.x[0], curve.x[-1]) == (0, 1)
         assert np.all(np.diff(curve.x) >= 0)
         assert np.trapezoid(curve.y, curve.x) == pytest.approx(area, abs=1 / 400)  # the step of the curve
 
 
-def test_low_false_alarm_threshold():
+def test_low_false_alarm_threshold() -> None:
     """Of 200 normal frames two may raise the alarm at 1 %: from 0.6 on they are 0.97 and 0.95."""
     normal = video("n", 0, [0.3] * 197 + [0.55, 0.95, 0.97])
     abnormal = video("a", 1, [0.2, 0.6, 0.99], anomalies=((1, 3),))
@@ -235,7 +251,7 @@ def test_low_false_alarm_threshold():
     assert (at_one_percent.far, at_one_percent.detection_rate) == (2 / 200, 1.0)
 
 
-def test_no_threshold_is_low_enough_where_normal_frames_score_highest():
+def test_no_threshold_is_low_enough_where_normal_frames_score_highest() -> None:
     points = evaluate([video("n", 0, [0.9] * 50), video("a", 1, [0.9, 0.1], anomalies=((0, 1),))]).operating_points
     assert [point.threshold for point in points] == [0.5]
 
@@ -243,7 +259,7 @@ def test_no_threshold_is_low_enough_where_normal_frames_score_highest():
 # What is not defined
 
 
-def test_normal_videos_alone():
+def test_normal_videos_alone() -> None:
     result = evaluate([video("n", 0, [0.2, 0.7]), video("m", 0, [0.1], anomalies=None)])
     assert result.far == pytest.approx(1 / 3, abs=EXACT)
     assert result.num_frames == 3  # a normal video needs no frame labels
@@ -254,14 +270,14 @@ def test_normal_videos_alone():
     assert result.operating_points[0].detection_rate is None
 
 
-def test_abnormal_videos_alone():
+def test_abnormal_videos_alone() -> None:
     result = evaluate([video("a", 1, [0.2, 0.7], anomalies=((1, 2),), category="Arson")])
     assert result.auc == result.auc_abnormal == result.per_class["Arson"].auc == 1.0
     assert result.video_auc is None and result.far is None
     assert result.undefined == dict.fromkeys(("video_auc", "far", "operating_points"), "there are no normal videos")
 
 
-def test_wholly_anomalous_videos():
+def test_wholly_anomalous_videos() -> None:
     videos = [video("a", 1, [0.2, 0.7], anomalies=((0, 2),), category="Arson"), video("n", 0, [0.1])]
     result = evaluate(videos)
     assert result.auc == 1.0 and result.auc_abnormal is None and result.per_class["Arson"].auc is None
@@ -270,7 +286,7 @@ def test_wholly_anomalous_videos():
     assert result.per_class["Arson"].auc_with_normal == 1.0
 
 
-def test_without_frame_labels_only_videos_can_be_judged():
+def test_without_frame_labels_only_videos_can_be_judged() -> None:
     abnormal = video("a", 1, [0.2, 0.9], anomalies=None, category="Arson")
     result = evaluate([abnormal, video("n", 0, [0.3], anomalies=None)])
     assert result.video_auc == 1.0 and result.far == 0.0
@@ -283,7 +299,7 @@ def test_without_frame_labels_only_videos_can_be_judged():
         expand_to_frames(video("a", 1, [0.2], anomalies=None))
 
 
-def test_one_video_without_frame_labels_is_left_out_and_named():
+def test_one_video_without_frame_labels_is_left_out_and_named() -> None:
     known = [video("a", 1, [0.2, 0.9], anomalies=((1, 2),)), video("n", 0, [0.3])]
     unknown = video("u", 1, [0.01], anomalies=None)
     with_it, without_it = evaluate([*known, unknown]), evaluate(known)
@@ -292,7 +308,7 @@ def test_one_video_without_frame_labels_is_left_out_and_named():
     assert with_it.without_frame_labels == ("u",) and "u" in with_it.warnings[0]
 
 
-def test_json_is_plain_and_complete():
+def test_json_is_plain_and_complete() -> None:
     videos, _, _ = random_videos()
     value = evaluate(videos, "released").to_json()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
@@ -310,6 +326,6 @@ def test_json_is_plain_and_complete():
         ([video("a", 0, [0.1])], "padded", "choose from true, released"),
     ],
 )
-def test_wrong_use_is_refused(videos, protocol, told):
+def test_wrong_use_is_refused(videos: list[VideoScores], protocol: Protocol, told: str) -> None:
     with pytest.raises(UserError, match=told):
         evaluate(videos, protocol)

@@ -90,8 +90,8 @@ def test_a_stage_whose_new_branch_gives_zero_equals_the_stage_before(stage: int)
     before, after = SSRL(full.with_scales(full.scales[:-1])).eval(), SSRL(full).eval()
     new = warm_start(after, before.state_dict())
     assert new and all(f".{stage}." in name for name in new)
-    after.mpa[str(stage)].linear.weight.data.zero_()
-    after.mpa[str(stage)].linear.bias.data.zero_()
+    after.get_parameter(f"mpa.{stage}.linear.weight").data.zero_()
+    after.get_parameter(f"mpa.{stage}.linear.bias").data.zero_()
     scales = random_scales(full)
     with torch.inference_mode():
         assert torch.equal(after(scales).scores, before(scales).scores)
@@ -106,7 +106,8 @@ def test_warm_start_brings_the_weights_and_changes_the_result() -> None:
         cold = fresh(scales).scores
         warm_start(fresh, before.state_dict())
         warm = fresh(scales).scores
-    assert torch.equal(fresh.vtr.conv_1[0].weight, before.vtr.conv_1[0].weight)
+    name = "vtr.conv_1.0.weight"
+    assert torch.equal(fresh.get_parameter(name), before.get_parameter(name))
     assert not torch.allclose(cold, warm)
 
 

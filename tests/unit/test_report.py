@@ -7,27 +7,39 @@ import re
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.patches import StepPatch
 from PIL import Image
 
 from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import combine_masks, compute_attention_mask, draw_overlay
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.plots import plot_scores
+from ssrl.evaluate.protocol import Protocol, VideoScores
 from ssrl.evaluate.report import svg
 from ssrl.evaluate.report.write import format_csv, write_report, write_scores
-from tests.scores import make_scores
+from tests.scores import Intervals, make_scores
 
 VOID = {"meta", "input", "img", "br", "hr", "link"}
 HOSTILE = "<script>alert(1)</script>"
+Attributes = list[tuple[str, str | None]]
 
 
-def video(video_id, label=1, num_frames=40, anomalies=((16, 30),), category="", fps=None, seed=0):
+def video(
+    video_id: str,
+    label: int | None = 1,
+    num_frames: int = 40,
+    anomalies: Intervals | None = ((16, 30),),
+    category: str = "",
+    fps: float | None = None,
+    seed: int = 0,
+) -> VideoScores:
     scores = np.random.default_rng(seed).random(-(-num_frames // 16)).astype(np.float32)
     return make_scores(video_id, label, category, num_frames, fps, scores, 16, anomalies)
 
@@ -35,31 +47,35 @@ def video(video_id, label=1, num_frames=40, anomalies=((16, 30),), category="", 
 class Page(HTMLParser):
     """A strict reading: every tag is closed in order; collects tags, text and what the page refers to."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
-        self.open, self.tags, self.links, self.text = [], [], [], ""
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.links: list[str] = []
+        self.text = ""
         self.feed(html)
         self.close()
         assert not self.open, f"left open: {self.open}"
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.links += [value for name, value in attributes if name in ("src", "href")]
+    def handle_starttag(self, tag: str, attributes: Attributes) -> None:
+        self.handle_startendtag(tag, attributes)
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
+    def handle_startendtag(self, tag: str, attributes: Attributes) -> None:
+        values = {name: value or "" for name, value in attributes}
+        self.tags.append((tag, values))
+        self.links += [values[name] for name in ("src", "href") if name in values]
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] not in ("script", "style"):
             self.text += data
 
 
-def report(tmp_path, videos, protocol="true", **more):
+def report(tmp_path: Path, videos: list[VideoScores], protocol: Protocol = "true", **more: Any) -> tuple[Path, Page]:
     more = {"title": "A test", "facts": {"Checkpoint": "best.pt"}, "metrics": {}} | more
     index = write_report(tmp_path / "report", evaluate(videos, protocol), videos, **more)
     return index, Page(index.read_text(encoding="utf-8"))
@@ -68,7 +84,7 @@ def report(tmp_path, videos, protocol="true", **more):
 # The folder
 
 
-def test_the_page_shows_every_video_and_refers_to_files_of_its_folder_alone(tmp_path):
+def test_the_page_shows_every_video_and_refers_to_files_of_its_folder_alone(tmp_path: Path) -> None:
     videos = [
         video("01_001", 0, anomalies=()),
         video("Abuse/Abuse028 x264", category="Abuse", fps=30.0),
@@ -90,19 +106,19 @@ def test_the_page_shows_every_video_and_refers_to_files_of_its_folder_alone(tmp_
     assert not list(index.parent.rglob("*.partial-*"))
 
 
-def test_the_headline_is_the_auc_in_words(tmp_path):
+def test_the_headline_is_the_auc_in_words(tmp_path: Path) -> None:
     scores = np.array([0.1, 0.9, 0.4], dtype=np.float32)  # anomalous frames 16..29: 14 at 0.9, others lower
     videos = [make_scores("a", 1, "", 40, None, scores, 16, ((16, 32),)), video("n", 0, anomalies=())]
-    result = evaluate(videos)
+    percent = 100 * (evaluate(videos).auc or 0)
     _, page = report(tmp_path, videos)
-    assert f"{100 * result.auc:.2f}%" in page.text
+    assert f"{percent:.2f}%" in page.text
     text = " ".join(page.text.split())
-    assert f"outscores a random normal frame {100 * result.auc:.1f}% of the time" in text
+    assert f"outscores a random normal frame {percent:.1f}% of the time" in text
     assert "2 test videos (1 abnormal), 80 frames with ground truth (16 anomalous)" in text
     assert "true number of frames" in text
 
 
-def test_reasons_and_warnings_are_shown(tmp_path):
+def test_reasons_and_warnings_are_shown(tmp_path: Path) -> None:
     unlabeled = [video("a", anomalies=None), video("n", 0, anomalies=(), seed=1)]
     _, page = report(tmp_path / "unlabeled", unlabeled)
     assert "peak score of a random abnormal video" in page.text and "no abnormal video has frame labels" in page.text
@@ -116,7 +132,7 @@ def test_reasons_and_warnings_are_shown(tmp_path):
     assert "lie beyond the 40 frames" in page.text and "repeating its last frame label" in page.text
 
 
-def test_what_users_name_is_never_html(tmp_path):
+def test_what_users_name_is_never_html(tmp_path: Path) -> None:
     videos = [video(f"a/{HOSTILE}", category=HOSTILE, anomalies=((16, 99),)), video("n'\"&", 0, anomalies=())]
     index, page = report(tmp_path, videos, title=HOSTILE, facts={HOSTILE: HOSTILE})
     assert [tag for tag, _ in page.tags].count("script") == 1  # the page's own
@@ -126,7 +142,7 @@ def test_what_users_name_is_never_html(tmp_path):
         assert (index.parent / unquote(link)).is_file()
 
 
-def test_videos_without_labels_get_no_metrics_and_no_filter_by_label(tmp_path):
+def test_videos_without_labels_get_no_metrics_and_no_filter_by_label(tmp_path: Path) -> None:
     unlabeled = [video("low", None, anomalies=None), make_scores("high", None, "", 9, 30.0, np.ones(1), 16)]
     page = Page(write_scores(tmp_path, unlabeled, title="t", facts={}).read_text(encoding="utf-8"))
     assert [attributes["data-id"] for tag, attributes in page.tags if tag == "article"] == ["high", "low"]
@@ -135,7 +151,7 @@ def test_videos_without_labels_get_no_metrics_and_no_filter_by_label(tmp_path):
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_overlays_are_linked_by_their_place_in_the_folder(tmp_path, monkeypatch):
+def test_overlays_are_linked_by_their_place_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = [video("a"), video("n", 0, anomalies=())]
     folder = tmp_path / "report"
     picture = folder / "overlays" / "a b#1.png"
@@ -157,12 +173,12 @@ def test_overlays_are_linked_by_their_place_in_the_folder(tmp_path, monkeypatch)
         report(tmp_path, videos, overlays={"b": [picture]})
 
 
-def read_csv(path):
+def read_csv(path: Path) -> list[dict[str, str]]:
     with open(path, newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 
-def test_metrics_and_scores_can_be_read_back_exactly(tmp_path):
+def test_metrics_and_scores_can_be_read_back_exactly(tmp_path: Path) -> None:
     videos = [video("a", num_frames=17, anomalies=((15, 17),)), video("n", 0, 33, None), video("u", 1, 16, None)]
     metrics = {**evaluate(videos).to_json(), "checkpoint": "best.pt"}
     index, _ = report(tmp_path, videos, metrics=metrics)
@@ -174,14 +190,14 @@ def test_metrics_and_scores_can_be_read_back_exactly(tmp_path):
         assert [np.float32(row["score"]) for row in rows] == [one.scores[i // 16] for i in range(one.num_frames)]
 
 
-def test_tiny_scores_keep_their_order_in_the_file():
+def test_tiny_scores_keep_their_order_in_the_file() -> None:
     scores = np.array([1e-30, 1.1e-30, 0.99999994], dtype=np.float32)
     text = format_csv(make_scores("v", 0, "", 48, None, scores, 16, None))
     assert "e" not in text.replace("frame,score,label", "")  # plain decimals
     assert len({line.split(",")[1] for line in text.splitlines()[1:]}) == 3
 
 
-def test_the_script_finds_all_it_looks_for(tmp_path):
+def test_the_script_finds_all_it_looks_for(tmp_path: Path) -> None:
     index, page = report(tmp_path, [video("a"), video("n", 0, anomalies=())])
     present = {attributes.get("id") for _, attributes in page.tags}
     script = files("ssrl.evaluate.report").joinpath("script.js").read_text(encoding="utf-8")
@@ -192,7 +208,7 @@ def test_the_script_finds_all_it_looks_for(tmp_path):
     assert {"tools", "box", "score", "abnormal", "normal"} <= classes
 
 
-def test_a_report_of_a_whole_test_set_stays_small():
+def test_a_report_of_a_whole_test_set_stays_small() -> None:
     rng = np.random.default_rng(0)
     videos = []
     for index in range(60):
@@ -206,10 +222,10 @@ def test_a_report_of_a_whole_test_set_stays_small():
 # The drawings on the page
 
 
-def steps_of(one):
+def steps_of(one: VideoScores) -> np.ndarray:
     """Height of a strip at every frame, from its path, as a browser reads it."""
     root = ElementTree.fromstring(svg.draw_strip(one))
-    path = next(part for part in root.iter("path") if part.get("class") == "score").get("d")
+    path = next(part for part in root.iter("path") if part.get("class") == "score").attrib["d"]
     heights, frame = np.full(one.num_frames, np.nan), 0
     for height, stop in re.findall(r"V(\d+)H(\d+)", path):
         heights[frame : int(stop)] = 1 - int(height) / 1000
@@ -219,13 +235,13 @@ def steps_of(one):
 
 
 @pytest.mark.parametrize("num_frames", [1, 16, 17, 400])
-def test_a_strip_is_the_score_of_each_frame(num_frames):
+def test_a_strip_is_the_score_of_each_frame(num_frames: int) -> None:
     one = video("v", num_frames=num_frames, anomalies=())
     expected = [one.scores[frame // 16] for frame in range(num_frames)]
     assert np.allclose(steps_of(one), expected, atol=0.0005)  # drawn in thousandths
 
 
-def test_a_long_strip_loses_neither_peak_nor_dip():
+def test_a_long_strip_loses_neither_peak_nor_dip() -> None:
     scores = np.full(5000, 0.5, dtype=np.float32)
     scores[1234], scores[4001] = 1.0, 0.0
     one = make_scores("v", 0, "", 5000 * 16 - 3, None, scores, 16, None)
@@ -237,7 +253,7 @@ def test_a_long_strip_loses_neither_peak_nor_dip():
     assert np.count_nonzero(drawn != 0.5) <= 2 * column
 
 
-def test_a_column_keeps_the_order_of_peak_and_dip():
+def test_a_column_keeps_the_order_of_peak_and_dip() -> None:
     rising = np.resize(np.linspace(0, 1, 12, dtype=np.float32), 4320)  # 360 columns of 12 snippets, each rising
     for scores, first in ((rising, 0.0), (1 - rising, 1.0)):
         starts, shown = svg.merge_steps(make_scores("v", 0, "", 4320 * 16, None, scores, 16, None))
@@ -245,9 +261,9 @@ def test_a_column_keeps_the_order_of_peak_and_dip():
         assert shown[::2].tolist() == [first] * 360 and shown[1::2].tolist() == [1 - first] * 360
 
 
-def test_truth_is_cut_at_the_end_of_the_strip():
+def test_truth_is_cut_at_the_end_of_the_strip() -> None:
     root = ElementTree.fromstring(svg.draw_strip(video("v", num_frames=40, anomalies=((3, 5), (30, 99)))))
-    bands = [(int(band.get("x")), int(band.get("width"))) for band in root.iter("rect")]
+    bands = [(int(band.attrib["x"]), int(band.attrib["width"])) for band in root.iter("rect")]
     assert bands == [(3, 2), (30, 10)]
 
 
@@ -255,7 +271,7 @@ def test_truth_is_cut_at_the_end_of_the_strip():
     ("num_frames", "ticks"),
     [(1, [0, 1]), (6, [0, 1, 2, 3, 4, 5, 6]), (7, [0, 2, 4, 6]), (265, [0, 50, 100, 150, 200, 250])],
 )
-def test_frame_ticks_are_round(num_frames, ticks):
+def test_frame_ticks_are_round(num_frames: int, ticks: list[int]) -> None:
     assert svg.place_frame_ticks(num_frames) == ticks
 
 
@@ -270,19 +286,19 @@ def test_frame_ticks_are_round(num_frames, ticks):
         (30 * 3600, [0, 5 * 3600, 10 * 3600, 15 * 3600, 20 * 3600, 25 * 3600, 30 * 3600]),
     ],
 )
-def test_second_ticks_are_those_of_a_clock(seconds, ticks):
+def test_second_ticks_are_those_of_a_clock(seconds: float, ticks: list[int]) -> None:
     assert svg.place_second_ticks(seconds) == ticks
 
 
 # A figure from Python
 
 
-def test_a_figure_shows_scores_and_ground_truth(tmp_path):
+def test_a_figure_shows_scores_and_ground_truth(tmp_path: Path) -> None:
     one = video("a/b_$x$", fps=20.0, category="Arson", anomalies=((3, 5), (30, 99)))
     figure = plot_scores(one)
     axes = figure.axes[0]
-    steps = axes.patches[-1].get_data()
-    assert np.array_equal(steps.values, one.scores) and steps.edges.tolist() == [0, 16, 32, 40]
+    values, edges, _ = [patch for patch in axes.patches if isinstance(patch, StepPatch)][-1].get_data()
+    assert np.array_equal(values, one.scores) and edges.tolist() == [0, 16, 32, 40]
     bands = [patch.get_extents() for patch in axes.patches[:2]]
     spans = axes.transData.inverted().transform([(band.x0, 0) for band in bands] + [(band.x1, 0) for band in bands])
     assert spans[:, 0].round().tolist() == [3, 30, 5, 40]
@@ -293,7 +309,7 @@ def test_a_figure_shows_scores_and_ground_truth(tmp_path):
 # Heatmaps
 
 
-def test_attention_mask_is_the_stretched_column_sum():
+def test_attention_mask_is_the_stretched_column_sum() -> None:
     attention = np.array(
         [
             [0.1, 0.2, 0.3, 0.4, 0.0, 0.0],
@@ -304,21 +320,21 @@ def test_attention_mask_is_the_stretched_column_sum():
             [0.0, 0.0, 0.1, 0.9, 0.0, 0.0],
         ]
     )  # columns sum to 0.6, 0.8, 0.6, 4.0, 0, 0
-    expected = [[0.15, 0.2, 0.15], [1.0, 0.0, 0.0]]
+    expected = np.array([[0.15, 0.2, 0.15], [1.0, 0.0, 0.0]])
     assert np.allclose(compute_attention_mask(attention, 2, 3), expected, atol=1e-6)
     both = compute_attention_mask(np.stack([attention, attention[:, ::-1]]), 2, 3)
-    assert np.allclose(both, [expected, np.ravel(expected)[::-1].reshape(2, 3)], atol=1e-6)
+    assert np.allclose(both, [expected, expected[::-1, ::-1]], atol=1e-6)
     assert np.allclose(compute_attention_mask(attention - 0.3, 2, 3), expected, atol=1e-6)  # weights may be negative
 
 
 @pytest.mark.parametrize(("patches", "rows", "cols"), [(1, 1, 1), (28, 4, 7)])
-def test_even_attention_points_nowhere(patches, rows, cols):
+def test_even_attention_points_nowhere(patches: int, rows: int, cols: int) -> None:
     even = torch.softmax(torch.full((patches, patches), 3.0), dim=1).numpy()
     rounding = np.random.default_rng(0).uniform(-1e-7, 1e-7, even.shape).astype(np.float32)
     assert not compute_attention_mask(even + rounding, rows, cols).any()
 
 
-def test_masks_grow_as_torch_interpolates():
+def test_masks_grow_as_torch_interpolates() -> None:
     rng = np.random.default_rng(0)
     masks = {scale: rng.random(grid).astype(np.float32) for scale, grid in ((2, (2, 3)), (3, (3, 5)), (4, (4, 7)))}
     grown = [
@@ -334,7 +350,7 @@ def test_masks_grow_as_torch_interpolates():
     assert not combine_masks({2: np.zeros((2, 3), dtype=np.float32)}, 48, 84).any()
 
 
-def test_an_overlay_heats_where_the_mask_is_and_by_the_score():
+def test_an_overlay_heats_where_the_mask_is_and_by_the_score() -> None:
     frame = np.full((240, 420, 3), 90, dtype=np.uint8)
     mask = combine_masks({4: np.eye(28, dtype=np.float32)[17].reshape(4, 7)}, 240, 420)  # row 2, column 3
     high, low = draw_overlay(frame, mask, 0.95), draw_overlay(frame, mask, 0.05)
@@ -346,7 +362,7 @@ def test_an_overlay_heats_where_the_mask_is_and_by_the_score():
     assert np.array_equal(frame, np.full_like(frame, 90))  # the input is left alone
 
 
-def test_the_score_bar_grows_with_the_score_and_fits_small_frames():
+def test_the_score_bar_grows_with_the_score_and_fits_small_frames() -> None:
     frame = np.zeros((240, 420, 3), dtype=np.uint8)
     cold = np.zeros((240, 420), dtype=np.float32)
     drawn = [draw_overlay(frame, cold, score).astype(int) for score in (0.0, 0.25, 0.5, 1.0)]
@@ -355,7 +371,7 @@ def test_the_score_bar_grows_with_the_score_and_fits_small_frames():
     assert draw_overlay(frame[:24, :32], cold[:24, :32], 0.5, "frame 3").shape == (24, 32, 3)
 
 
-def test_masks_and_frames_that_do_not_fit_are_refused():
+def test_masks_and_frames_that_do_not_fit_are_refused() -> None:
     frame, mask = np.zeros((24, 42, 3), dtype=np.uint8), np.zeros((24, 42), dtype=np.float32)
     with pytest.raises(UserError, match=r"2x3 grid has attention of shape \(\.\.\., 6, 6\)"):
         compute_attention_mask(np.ones((15, 15)), 2, 3)

@@ -59,7 +59,7 @@ def compress_like_camera(frames: Iterable[np.ndarray], height: int, width: int, 
     yield from decode(decoder, None)
 
 
-def decode(decoder: av.VideoCodecContext, packet: av.Packet | None) -> Iterator[np.ndarray]:
+def decode(decoder: av.VideoCodecContext, packet: av.Packet[av.VideoStream] | None) -> Iterator[np.ndarray]:
     for picture in decoder.decode(packet):
         yield picture.to_ndarray(format="rgb24")
 

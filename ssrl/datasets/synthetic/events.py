@@ -133,8 +133,8 @@ def draw_interval(num_frames: int, rng: np.random.Generator, shortest: int = 28)
 
 def make_line(x: float, z: float, heading: float) -> np.ndarray:
     """Make a straight route of 120 m centered at (X, Z)."""
-    step = 60 * np.array([np.cos(heading), np.sin(heading)])
-    return np.array([x, z]) + np.stack([-step, step])
+    right, away = 60 * np.cos(heading), 60 * np.sin(heading)
+    return np.array([[x - right, z - away], [x + right, z + away]])
 
 
 def draw_heading(rng: np.random.Generator, spread: float) -> float:

@@ -62,7 +62,7 @@ def draw_stroll(num_frames: int, pace: float, rng: np.random.Generator, pause_ch
         length = int(rng.integers(18, 70))
         start = int(rng.integers(0, max(1, num_frames - length)))
         speed[start : start + length] = 0.0
-    return np.maximum(smooth(speed, 9), 0.0)
+    return smooth(speed, 9).clip(min=0.0)
 
 
 def make_burst(num_frames: int, start: int, stop: int, before: float, burst: float, after: float) -> np.ndarray:

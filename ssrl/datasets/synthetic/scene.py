@@ -139,7 +139,7 @@ class Scene:
     def sees(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Whether the camera sees the ground points (X, Z); both (n,), in meters."""
         columns = self.camera.width / 2 + self.camera.focal * x / np.maximum(z, 0.1)
-        seen = (columns > 0) & (columns < self.camera.width)
+        seen: np.ndarray = (columns > 0) & (columns < self.camera.width)
         for occluder in self.occluders:
             if occluder.solid_span is not None:
                 start, stop = occluder.solid_span
@@ -182,14 +182,16 @@ def draw_texture(rng: np.random.Generator, octaves: int = 5) -> np.ndarray:
         cells = 8 << octave
         coarse = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
         total += np.asarray(coarse.resize((TEXTURE_SIZE, TEXTURE_SIZE), Image.Resampling.BICUBIC)) * 0.7**octave
-    return (total - total.mean()) / total.std()
+    texture: np.ndarray = (total - total.mean()) / total.std()
+    return texture
 
 
 def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray, per_meter: float) -> np.ndarray:
     """Sample the texture at (x, y) meters, mirrored at its edges so that it continues without a seam."""
     u, v = (np.floor(at * per_meter).astype(np.int32) + 97 for at in (x, y))
     last = TEXTURE_SIZE - 1
-    return texture[last - np.abs(v % (2 * last) - last), last - np.abs(u % (2 * last) - last)]
+    sampled: np.ndarray = texture[last - np.abs(v % (2 * last) - last), last - np.abs(u % (2 * last) - last)]
+    return sampled
 
 
 def paint_ground(camera: Camera, place: Place, rng: np.random.Generator) -> np.ndarray:
@@ -237,7 +239,7 @@ def paint_backdrop(picture: np.ndarray, camera: Camera, place: Place, rng: np.ra
 
 def make_vignette(shape: tuple[int, int]) -> np.ndarray:
     rows, columns = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
-    return (1.05 - 0.13 * (rows**2 + columns**2))[..., None].astype(np.float32)
+    return np.asarray(1.05 - 0.13 * (rows**2 + columns**2), dtype=np.float32)[..., None]
 
 
 def cast_shadows(background: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:

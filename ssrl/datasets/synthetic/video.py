@@ -96,9 +96,9 @@ class Sensor:
         """Apply the sensor to a frame: (H, W, 3) uint8."""
         field, down, right = self.order[frame_index].tolist()
         table = np.arange(256) * self.gain[frame_index]
-        lit = np.minimum(table, 255).astype(np.int16)[frame]
+        lit: np.ndarray = np.minimum(table, 255).astype(np.int16)[frame]
         lit += np.roll(self.noise[field], (down, right), axis=(0, 1))
-        return np.clip(lit, 0, 255).astype(np.uint8)
+        return lit.clip(0, 255).astype(np.uint8)
 
 
 def compute_frame_labels(visible: np.ndarray, frame_area: int) -> np.ndarray:
@@ -109,4 +109,4 @@ def compute_frame_labels(visible: np.ndarray, frame_area: int) -> np.ndarray:
     if not visible.any():
         return np.zeros(len(visible), dtype=np.uint8)
     usual = np.median(visible[visible > 0])
-    return (visible >= max(1.0, min(SEEN_SHARE * usual, frame_area / 20))).astype(np.uint8)
+    return np.asarray(visible >= max(1.0, min(SEEN_SHARE * usual, frame_area / 20)), dtype=np.uint8)
