@@ -76,10 +76,10 @@ def fit_linear(network: Blend, features: PreparedFeatures, bags: Bags) -> None:
         optimizer.zero_grad()
         penalty = torch.stack([weight.square().sum() for weight in weights]).sum()
         loss = compute_balanced_loss(network.linear_logits(prepared), labels) + network.config.linear_l2 / 2 * penalty
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     for parameter in parameters:
         parameter.requires_grad_(False)
 

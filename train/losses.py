@@ -34,8 +34,8 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
-        first, *others = vars(self).values()
-        return sum(others, first)
+        terms: list[Tensor] = list(vars(self).values())
+        return sum(terms[1:], terms[0])
 
     def to_json(self) -> dict[str, float]:
         terms = {**vars(self), "total": self.total}

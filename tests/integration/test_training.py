@@ -21,7 +21,7 @@ from ssrl.evaluate.scoring import (
     score_split,
 )
 from ssrl.model.network import SSRL, Output, draw_kept_scales
-from ssrl.model.recipes import RECIPES, find_recipe
+from ssrl.model.recipes import RECIPES, find_recipe, paper_model, small_model
 from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds, open_segment_view, pool_segments
 from ssrl.train.data import compute_statistics, draw, make_bags
@@ -84,7 +84,7 @@ def test_the_linear_model_is_that_of_scikit_learn(store: Store, tmp_path: Path) 
         pooled.append((flat - flat.mean(0)) / np.sqrt(flat.var(0) + flat.var(0).mean()))
     X, y = np.concatenate(pooled, axis=1), np.repeat([1] * len(bags.abnormal) + [0] * len(bags.normal), 32)
     expected = LogisticRegression(C=1 / len(y), class_weight="balanced", max_iter=1000, tol=1e-8).fit(X, y)
-    weights = torch.cat([network.linear["1"], network.linear["2"]])
+    weights = torch.cat([network.get_parameter("linear.1"), network.get_parameter("linear.2")])
     np.testing.assert_allclose(weights.numpy(), expected.coef_[0], atol=2e-3)
 
 
@@ -206,7 +206,7 @@ def test_scale_dropout_keeps_one_scale_and_rests_in_evaluation() -> None:
     kept = draw_kept_scales(4000, 3, 0.5)
     assert kept.any(dim=1).all()
     assert kept.float().mean().item() == pytest.approx(0.5 + 0.125 / 3, abs=0.02)  # none of three: one chance in eight
-    network = SSRL(RECIPES["small"].model(D, (1, 2)))
+    network = SSRL(small_model(D, (1, 2)))
     scales = {1: torch.randn(4, 8, 1, D), 2: torch.randn(4, 8, 6, D)}
     network.mpa.eval(), network.psr.eval()
     whole = network.eval().aggregate(scales)
@@ -248,7 +248,7 @@ def test_an_unknown_recipe_lists_the_known() -> None:
 
 def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
     """Nine snippets spread over 32 segments: each snippet's score is the mean of its segments' scores."""
-    network = SSRL(RECIPES["paper"].model(D, (1, 2))).eval()
+    network = SSRL(paper_model(D, (1, 2))).eval()
     record = store.records("test")[0]
     features = {scale: store.features(record.id, scale) for scale in (1, 2)}
     pooled = {scale: torch.from_numpy(pool_segments(array, 32))[None] for scale, array in features.items()}
@@ -276,7 +276,7 @@ def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> No
 
 
 def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
-    network = SSRL(RECIPES["paper"].model(D, (1, 2, 4))).eval()
+    network = SSRL(paper_model(D, (1, 2, 4))).eval()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     features = {scale: store.features(store.ids()[0], scale) for scale in (1, 2, 4)}
     masks = compute_attention_masks(network, features, 0, grids)
