@@ -48,7 +48,7 @@ class TrainConfig:
     weight_decay: float = 5e-4
     optimizer: Optimizer = "adam"  # or "adamw", whose weight decay is decoupled
     schedule: Schedule = "constant"  # or "cosine": the learning rate falls to 0 over a stage
-    later_share: float = 1.0  # of steps and of the learning rate, for the stages after the first
+    later_share: float = 1.0  # of the steps, for the stages after the first
     average_from: float = 1.0  # fraction of a stage's steps after which weights are averaged; 1: the last weights
     num_segments: int = PAPER_SEGMENTS
     select: Selection = "last"
@@ -79,7 +79,7 @@ class TrainConfig:
     def for_stage(self, stage: int) -> TrainConfig:
         """The settings of a stage, counted from 1."""
         share = 1.0 if stage == 1 else self.later_share
-        return replace(self, steps=max(1, round(share * self.steps)), learning_rate=share * self.learning_rate)
+        return replace(self, steps=max(1, round(share * self.steps)))
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _fit_scale(preparation: Preparation, view: SegmentView, indices: np.ndarray,
     stride = max(1, len(indices) * int(np.prod(view.scales[preparation.scale].shape[1:3])) // MAX_PCA_PATCHES)
     pooled, patches, sample = Moments(), Moments(), []
     for index in indices:
-        values = torch.from_numpy(np.asarray(view.scales[preparation.scale][index], dtype=np.float32))[None]
+        values = torch.from_numpy(np.array(view.scales[preparation.scale][index], dtype=np.float32))[None]
         pooled.add(preparation.pool(values)[0])
         flat = values.flatten(0, 2)  # (S * N, D)
         patches.add(flat)

@@ -82,7 +82,7 @@ class Features:
     def load(self, indices: np.ndarray) -> dict[int, Tensor]:
         """One tensor (B, 32, N_r, D) per scale."""
         return {
-            scale: torch.from_numpy(np.asarray(array[indices], dtype=np.float32)).to(self.device)
+            scale: torch.from_numpy(np.array(array[indices], dtype=np.float32)).to(self.device)
             for scale, array in self.arrays.items()
         }
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @option(TrainRequest, "stages", help="step: one scale at a time; joint: all at once.")
 @option(TrainRequest, "steps", help="Batches per stage.  [default: the recipe's]")
 @option(TrainRequest, "learning_rate", help="Learning rate of Adam.  [default: the recipe's]")
+@option(TrainRequest, "members", help="Networks of each kind in a blend.  [default: the recipe's]")
 @option(TrainRequest, "seed", help="Seed of initialization, batches and dropout.")
 @option(TrainRequest, "select", help="Step to select: the last, or the one with the best val or test AUC.")
 @option(TrainRequest, "device", help="Device to train on.")

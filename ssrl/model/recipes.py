@@ -21,6 +21,7 @@ from ssrl.model.config import (
 )
 
 M = TypeVar("M", bound=AnyModelConfig)
+MEMBERS = 2  # networks of each kind in a blend
 Grids = Mapping[int, tuple[int, int]]  # scale → (rows, cols)
 
 
@@ -108,7 +109,16 @@ def small_training(**changes: Any) -> TrainConfig:
 
 def blend_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_GRIDS) -> BlendConfig:
     """A linear model, and compact networks trained on all segments and on the top ones: for any number of videos."""
-    return BlendConfig(feature_dim, tuple(scales), dict(grids))
+    return set_members(BlendConfig(feature_dim, tuple(scales), dict(grids)), MEMBERS)
+
+
+def set_members(model: AnyModelConfig, members: int) -> BlendConfig:
+    """Give a blend so many networks of each kind. Raises a UserError for a model that has none."""
+    if not isinstance(model, BlendConfig) or not model.losses:
+        raise UserError("--members is for --recipe blend, whose networks it counts; leave it out")
+    if members < 1:
+        raise UserError(f"--members must be at least 1, not {members}; for the linear model alone use --recipe linear")
+    return replace(model, losses=tuple(dict.fromkeys(model.losses)) * members)
 
 
 def linear_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER_GRIDS) -> BlendConfig:
@@ -125,7 +135,7 @@ def blend_training(**changes: Any) -> TrainConfig:
         "weight_decay": 1.0,
         "optimizer": "adamw",
         "schedule": "cosine",
-        "later_share": 1 / 3,
+        "later_share": 0.5,
         "average_from": 0.5,
     }
     return TrainConfig(**{"recipe": "blend", **settings, **changes})

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ssrl.config import Selection, Stages, TrainConfig
 from ssrl.hardware import Device
-from ssrl.model.recipes import ablate, find_recipe
+from ssrl.model.config import AnyModelConfig
+from ssrl.model.recipes import Grids, ablate, find_recipe, set_members
 
 if TYPE_CHECKING:
     from ssrl.store.reader import Store
@@ -26,6 +27,7 @@ class TrainRequest:
     stages: Stages = TrainConfig.stages
     steps: int | None = None  # batches per stage
     learning_rate: float | None = None
+    members: int | None = None  # networks of each kind in a blend; None: the recipe's
     seed: int = TrainConfig.seed  # of initialization, batches and dropout
     select: Selection = TrainConfig.select  # step: the last, or the one with the best val or test AUC
     share_psr: bool = False  # ablations: see `ssrl.model.recipes.ablate`
@@ -37,12 +39,25 @@ class TrainRequest:
 
     def __post_init__(self) -> None:
         self.config()  # runs its checks
+        self.model(8, dict.fromkeys(self.scales, (3, 3)))
 
     def config(self) -> TrainConfig:
         options = {"steps": self.steps, "learning_rate": self.learning_rate}
         changes = {name: value for name, value in options.items() if value is not None}
         training = find_recipe(self.recipe).training
         return training(scales=self.scales, stages=self.stages, seed=self.seed, select=self.select, **changes)
+
+    def model(self, feature_dim: int, grids: Grids) -> AnyModelConfig:
+        model = find_recipe(self.recipe).model(feature_dim, self.scales, grids)
+        if self.members is not None:
+            model = set_members(model, self.members)
+        return ablate(
+            model,
+            share_psr=self.share_psr,
+            no_psr=self.no_psr,
+            no_dilated=self.no_dilated,
+            no_non_local=self.no_non_local,
+        )
 
 
 def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -> Run:
@@ -64,11 +79,5 @@ def open_trainer(request: TrainRequest, store: Store) -> Trainer:
     from ssrl.train.stages import Trainer
 
     folder = request.out or Path("runs") / f"{store.root.name}-seed{request.seed}"
-    model = ablate(
-        find_recipe(request.recipe).model(store.config.feature_dim, request.scales, store.config.grids),
-        share_psr=request.share_psr,
-        no_psr=request.no_psr,
-        no_dilated=request.no_dilated,
-        no_non_local=request.no_non_local,
-    )
+    model = request.model(store.config.feature_dim, store.config.grids)
     return Trainer(store, folder, request.config(), model, choose_device(request.device), make_frame_auc(store))
