@@ -21,8 +21,9 @@ METRIC = (
     "frame AUC in per cent at the end of each stage, over the true frames of all test videos; "
     "no step was selected on test labels"
 )
-SMALL_REMARK = (
-    "The recipe small and the encoder micro3d were tuned on the test AUC of the synthetic dataset and of UCSD Ped2: "
+TUNED = ("small", "blend")
+TUNED_REMARK = (
+    "The recipes {} and the encoder micro3d were tuned on the test AUC of the synthetic dataset and of UCSD Ped2: "
     "results on these two are optimistic."
 )
 
@@ -92,7 +93,7 @@ def describe_videos(records: Sequence[StoredVideo], with_frames: bool = False) -
 
 def make_remarks(recipe: str, scales: tuple[int, ...]) -> list[str]:
     """Notes on the recipe's tuning, and on missing scales."""
-    remarks = [SMALL_REMARK] if recipe == "small" else []
+    remarks = [TUNED_REMARK.format(" and ".join(TUNED))] if recipe in TUNED else []
     missing = list_omitted(scales)
     if missing:
         named = "; ".join(", ".join(map(str, subset)) for subset in missing)
