@@ -30,20 +30,27 @@ class PreparedFeatures(Features):
 
     def __init__(self, network: Blend, bags: Bags, device: torch.device) -> None:
         self.device = device
-        indices = np.sort(np.concatenate([bags.training, bags.held_out]))
-        self._place = {int(index): place for place, index in enumerate(indices)}
+        self.indices = np.sort(np.concatenate([bags.training, bags.held_out]))  # of the view, one per place
         raw = Features(bags.view, network.config.scales, device)
-        chunks = [indices[start : start + CHUNK_VIDEOS] for start in range(0, len(indices), CHUNK_VIDEOS)]
-        with torch.no_grad():
-            parts = [network.prepare(raw.load(chunk)) for chunk in chunks]
-        self._prepared: Prepared = {
-            scale: (torch.cat([part[scale][0] for part in parts]), torch.cat([part[scale][1] for part in parts]))
-            for scale in network.config.scales
-        }
+        self.prepared: Prepared = {}
+        for start in range(0, len(self.indices), CHUNK_VIDEOS):
+            with torch.no_grad():
+                self._fill(start, network.prepare(raw.load(self.indices[start : start + CHUNK_VIDEOS])))
+
+    def _fill(self, start: int, chunk: Prepared) -> None:
+        for scale, parts in chunk.items():
+            if scale not in self.prepared:
+                pooled, patches = (part.new_empty(len(self.indices), *part.shape[1:]) for part in parts)
+                self.prepared[scale] = pooled, patches
+            for whole, part in zip(self.prepared[scale], parts, strict=True):
+                whole[start : start + len(part)] = part
 
     def select(self, indices: np.ndarray) -> Prepared:
-        places = torch.tensor([self._place[int(index)] for index in indices], device=self.device)
-        return {scale: (pooled[places], patches[places]) for scale, (pooled, patches) in self._prepared.items()}
+        """Of some videos of the view; without a copy where they are all there are, in their order."""
+        if np.array_equal(indices, self.indices):
+            return self.prepared
+        places = torch.from_numpy(np.searchsorted(self.indices, indices)).to(self.device)
+        return {scale: (pooled[places], patches[places]) for scale, (pooled, patches) in self.prepared.items()}
 
     def run(self, network: Network, indices: np.ndarray) -> BlendOutput:
         assert isinstance(network, Blend)
@@ -61,8 +68,9 @@ def fit_linear(network: Blend, features: PreparedFeatures, bags: Bags) -> None:
     """Logistic regression of the video's label on every segment, both kinds of videos weighing the same, with an L2
     penalty (L-BFGS).
     """
-    labels = torch.cat([torch.ones(len(bags.abnormal)), torch.zeros(len(bags.normal))]).to(features.device)
-    prepared = features.select(np.concatenate([bags.abnormal, bags.normal]))
+    indices = np.sort(bags.training)
+    labels = torch.from_numpy(np.isin(indices, bags.abnormal)).float().to(features.device)
+    prepared = features.select(indices)
     weights = [network.linear[str(scale)] for scale in network.config.scales]
     parameters = [*weights, network.linear_bias]
     for parameter in parameters:

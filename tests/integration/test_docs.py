@@ -34,7 +34,7 @@ def test_the_pages_run_as_written(
 ) -> None:
     monkeypatch.chdir(folder)
     matplotlib.use("agg")
-    code = code_of("docs/python.md").replace('recipe="small"', 'recipe="small", steps=2')
+    code = code_of("docs/python.md").replace('out=Path("runs/mine")', 'steps=2, out=Path("runs/mine")')
     exec(compile(code, "docs/python.md", "exec"), {"__name__": "python_page"})
     printed = capsys.readouterr().out
     assert "no abnormal video has frame labels" in printed  # why there is no frame-level AUC
