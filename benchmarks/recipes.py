@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 import click
 
@@ -32,7 +33,12 @@ NOTE = (
 
 @click.command()
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--recipes", default=",".join(RECIPES), show_default=True, help="Recipes, separated by commas.")
+@click.option(
+    "--recipes",
+    default=",".join(RECIPES),
+    show_default=True,
+    help="Separated by commas; with an ablation as blend:no-psr.",
+)
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, callback=parse_numbers)
 @click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path), help="Run folders.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The page.")
@@ -59,7 +65,10 @@ def main(stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Pat
 def train(store: Path, recipe: str, seed: int, runs: Path) -> list[float]:
     """The frame AUC of each stage in per cent, of a run that is trained only if it is not finished."""
     note(f"{store.name}, {recipe}, seed {seed}")
-    request = TrainRequest(store, runs / f"{store.name}-{recipe}-seed{seed}", recipe, seed=seed, resume=True)
+    folder = runs / f"{store.name}-{recipe.replace(':', '-')}-seed{seed}"
+    name, _, ablation = recipe.partition(":")
+    options: dict[str, Any] = {ablation.replace("-", "_"): True} if ablation else {}
+    request = TrainRequest(store, folder, name, seed=seed, resume=True, **options)
     with TrainingProgress() as progress:
         stages = train_model(request, progress).stages
     aucs = [stage.last_test_auc for stage in stages]
