@@ -42,7 +42,8 @@ NOTE = (
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, callback=parse_numbers)
 @click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path), help="Run folders.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The page.")
-def main(stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Path, out: Path) -> None:
+@click.option("--remark", default="", help="A paragraph for the page, on the stores or on how the recipes came about.")
+def main(stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Path, out: Path, remark: str) -> None:
     """Train recipes on stores, and write a page."""
     names = recipes.split(",")
     command = f"python -m benchmarks.recipes {' '.join(f'features/{store.name}' for store in stores)}"
@@ -50,6 +51,7 @@ def main(stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Pat
         "# Recipes",
         f"    {command} --recipes {recipes} --seeds {','.join(map(str, seeds))} --out {out}",
         f"{describe_processor()}, {count_cores()} cores. {NOTE}",
+        *([remark] if remark else []),
     ]
     for store in stores:
         rows = []
