@@ -124,7 +124,7 @@ def _fit_scale(preparation: Preparation, view: SegmentView, indices: np.ndarray,
         pooled.add(preparation.pool(values)[0])
         flat = values.flatten(0, 2)  # (S * N, D)
         patches.add(flat)
-        sample.append(flat[int(index) % stride :: stride])
+        sample.append(flat[int(index) % stride :: stride].clone())  # a view would keep the whole video
     preparation.mean.copy_(pooled.mean)
     preparation.std.copy_(pooled.shrunken_std(shrinkage))
     preparation.patch_mean.copy_(patches.mean)
