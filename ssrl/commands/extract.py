@@ -42,7 +42,7 @@ def _parse(parse: Any, value: str) -> Any:
 @option(ExtractRequest, "out", help="Store folder.  [default: features/DATASET]")
 @option(ExtractRequest, "manifest", help="CSV table of a custom dataset: video,label,split.")
 @option(ExtractRequest, "frame_labels", help="CSV table video,first_frame,last_frame; frames count from 1.")
-@option(ExtractRequest, "encoder", help="micro3d, i3d_r50 or swin3d_t.")
+@option(ExtractRequest, "encoder", help="Encoder of the patch cubes.")
 @option(ExtractRequest, "weights", help="embedded, kinetics400, random:SEED, or a file.  [default: the encoder's]")
 @option(ExtractRequest, "runtime", help="Inference runtime of the encoder.")
 @option(ExtractRequest, "device", help="Device to run the encoder on.")

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+EncoderName = Literal["micro3d", "i3d_r50", "swin3d_t"]  # of `ssrl.extract.encoders.ENCODERS`
 Runtime = Literal["auto", "openvino", "torch-compile", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Decoder = Literal["auto", "pyav", "decord"]  # of video files, not of folders of frames

@@ -10,7 +10,7 @@ from ssrl.config import Dtype, TrainSampling
 from ssrl.extract.sharing import Rank, Shard, hand_out
 from ssrl.geometry import PAPER_SIZE
 from ssrl.hardware import Device
-from ssrl.workflows.choices import Decoder, Precision, Runtime
+from ssrl.workflows.choices import Decoder, EncoderName, Precision, Runtime
 
 if TYPE_CHECKING:
     from ssrl.extract.pipeline import ExtractionWatcher, Summary
@@ -25,7 +25,7 @@ class ExtractRequest:
     out: Path | None = None  # the store's folder; None: features/DATASET
     manifest: Path | None = None  # table of videos, for the dataset "manifest"
     frame_labels: Path | None = None  # table of anomalous frames, likewise
-    encoder: str = "micro3d"
+    encoder: EncoderName = "micro3d"
     weights: str | None = None  # a name or a file; None: the encoder's default
     runtime: Runtime = "auto"
     device: Device = "auto"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import click
 import pytest
@@ -15,8 +15,10 @@ from click.testing import CliRunner
 import ssrl
 from ssrl.checkpoints import Checkpoint
 from ssrl.commands import evaluate, extract, score, store, synth, tables, train
+from ssrl.extract.encoders import ENCODERS
 from ssrl.paper_tables.request import TablesRequest
 from ssrl.store.reader import Store
+from ssrl.workflows.choices import EncoderName
 from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model
 from ssrl.workflows.extract import ExtractRequest
 from ssrl.workflows.score import ScoreRequest
@@ -89,6 +91,10 @@ def test_options_are_the_fields_of_a_request_with_their_defaults_and_choices(com
             assert list(option.type.choices) == allowed[0].split("', '"), field.name
 
 
+def test_every_encoder_can_be_asked_for() -> None:
+    assert get_args(EncoderName) == tuple(ENCODERS)
+
+
 @pytest.mark.parametrize("name", ["ssrl", "ssrl.commands.train"])
 def test_imports_take_no_time(name: str) -> None:
     """In processor seconds, which other programs on the machine do not change much; the best of three."""
@@ -146,6 +152,7 @@ def test_a_missing_scale_is_named(planted: Store, tmp_path: Path) -> None:
     [
         (extract.main, ["--dataset", "imagenet"]),
         (extract.main, ["--dataset", "manifest", "--size", "big"]),
+        (extract.main, ["--dataset", "manifest", "--encoder", "c3d"]),
         (extract.main, ["--dataset", "manifest", "--memory", "much"]),
         (extract.main, ["--dataset", "manifest", "--shard", "3/2"]),
         (train.main, ["--recipe", "mine"]),
