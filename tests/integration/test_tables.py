@@ -65,7 +65,7 @@ def whole(shared: tuple[Path, Result]) -> Path:
 
 def make(store: Store, folder: Path, *more: str) -> Result:
     given = ["--features", str(store.root), "--out", str(folder), "--steps", str(STEPS), "--seeds", "0"]
-    return CliRunner().invoke(tables.main, [*given, "--device", "cpu", *more])
+    return CliRunner().invoke(tables.main, [*given, "--recipe", "paper", "--device", "cpu", *more])
 
 
 def trained_steps(folder: Path) -> dict[str, int]:
@@ -161,7 +161,7 @@ def test_every_row_is_filled(whole: Path) -> None:
 
 def test_the_first_stage_of_plain_runs_is_the_same(store: Store, whole: Path) -> None:
     """The rows of a prefix may be taken from any run that has it."""
-    runs = open_runs(TablesRequest(store.root, whole, seeds=(0,), scales=FULL, steps=STEPS, device="cpu"))
+    runs = open_runs(TablesRequest(store.root, whole, "paper", seeds=(0,), scales=FULL, steps=STEPS, device="cpu"))
     finished = [runs.open_trainer(job).find_finished() for job in runs.jobs]
     assert len({run.stages[0].last_test_auc for run in finished if run}) == 1 and None not in finished
 
