@@ -25,7 +25,7 @@ LBFGS_ITERATIONS = 60
 FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
 
 
-class PreparedFeatures(Features):
+class PreparedFeatures:
     """The videos of some bags as a blend prepares them, in memory: what precedes its learned weights runs once."""
 
     def __init__(self, network: Blend, bags: Bags, device: torch.device) -> None:

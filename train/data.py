@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -69,6 +70,13 @@ def make_bags(store: Store, view: SegmentView, held_out_fraction: float, seed: i
     )
 
 
+class TrainingFeatures(Protocol):
+    """The videos of some bags, in the form in which a network takes them."""
+
+    def run(self, network: Network, indices: np.ndarray) -> Output | BlendOutput:
+        """The output of the network for some videos, by index into the view."""
+
+
 class Features:
     """Videos of the view as float32 tensors on a device; small views are read into memory."""
 
@@ -87,7 +95,6 @@ class Features:
         }
 
     def run(self, network: Network, indices: np.ndarray) -> Output | BlendOutput:
-        """The output of the network for some videos."""
         return network(self.load(indices))  # type: ignore[no-any-return]
 
 

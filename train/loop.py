@@ -18,7 +18,7 @@ from ssrl.model.blend import Blend, BlendOutput
 from ssrl.model.build import Network
 from ssrl.model.network import Output
 from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation, measure_spread
-from ssrl.train.data import Bags, Features, draw
+from ssrl.train.data import Bags, Features, TrainingFeatures, draw
 from ssrl.train.losses import Losses, compute_blend_losses, compute_losses
 
 Weights = Mapping[str, Tensor]
@@ -156,7 +156,7 @@ class StageTrainer:
         return value
 
 
-def make_features(network: Network, bags: Bags, device: torch.device) -> Features:
+def make_features(network: Network, bags: Bags, device: torch.device) -> TrainingFeatures:
     if not isinstance(network, Blend):
         return Features(bags.view, network.config.scales, device)
     fit_preparation(network, bags)
@@ -165,7 +165,7 @@ def make_features(network: Network, bags: Bags, device: torch.device) -> Feature
     return features
 
 
-def compute_video_auc(network: Network, bags: Bags, features: Features) -> float | None:
+def compute_video_auc(network: Network, bags: Bags, features: TrainingFeatures) -> float | None:
     """Video-level AUC on the held-out videos: the highest segment score of each video against its label."""
     if len(set(bags.held_out_labels)) < 2:
         return None
