@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssrl.config import LossConfig, StoreConfig, TrainConfig
+from ssrl.config import Calibration, LossConfig, StoreConfig, TrainConfig
 from ssrl.errors import UserError
 from ssrl.files import replacing
 from ssrl.model.build import Network, build_network
 from ssrl.model.config import AnyModelConfig
 from ssrl.plain import from_plain, to_plain
 
-FORMAT, FIRST_FORMAT = "ssrl-checkpoint-2", "ssrl-checkpoint-1"
+FORMAT = "ssrl-checkpoint-3"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class StageResult:
     selected_test_auc: float | None  # frame-level; None without frame labels
     last_test_auc: float | None
     linear_test_auc: float | None  # of a linear model on the same features
+    held_out_auc: float | None  # video-level, on training videos held out in turn; None if none were
+    linear_held_out_auc: float | None
     seconds: float
 
 
@@ -59,6 +61,7 @@ class Checkpoint:
     features: FeatureSource | None = None  # None: unknown, as for imported weights
     training: TrainConfig | None = None
     stages: tuple[StageResult, ...] = ()  # up to the one that gave these weights
+    calibration: Calibration | None = None  # of its scores; None if no training video was held out
     imported_from: str = ""  # file name of imported weights
 
     def build_network(self, device: str | torch.device = "cpu") -> Network:
@@ -78,8 +81,8 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     path = Path(path)
     value = load_tensors(path)
     version = value.get("format") if isinstance(value, Mapping) else None
-    if version == FIRST_FORMAT and {"model", "weights"} <= value.keys():
-        value = _from_first_format(value)
+    if version in UPGRADES and {"model", "weights"} <= value.keys():
+        value = UPGRADES[version](value)
     elif version != FORMAT:
         raise UserError(
             f"{path} is not a checkpoint of this program (format {FORMAT}); "
@@ -127,9 +130,20 @@ def _from_first_format(value: Mapping[str, Any]) -> dict[str, Any]:
         "weights": weights,
         "features": {"path": store["path"], "config": store["config"]} if "config" in store else None,
         "training": _complete(_rename(trained)) if "scales" in trained else None,
-        "stages": [] if imported else [{**stage, "linear_test_auc": None} for stage in stages],
+        "stages": [] if imported else [{**stage, "linear_test_auc": None, **NOT_HELD_OUT} for stage in stages],
+        "calibration": None,
         "imported_from": imported.removeprefix("imported from "),
     }
+
+
+def _from_second_format(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a checkpoint of the second format: nothing was held out, and scores were not calibrated."""
+    model, weights = dict(value["model"]), dict(value["weights"])
+    if "losses" in model:
+        model["cross_fit"] = False
+        weights["calibration"] = torch.tensor([1.0, 0.0])
+    stages = [{**stage, **NOT_HELD_OUT} for stage in value.get("stages", ())]
+    return {**value, "model": model, "weights": weights, "stages": stages, "calibration": None}
 
 
 def _rename(settings: Any) -> Any:
@@ -144,3 +158,7 @@ def _complete(training: dict[str, Any]) -> dict[str, Any]:
     """Add the training settings that came later, at the values that were fixed then."""
     loss = {**training["loss"], "top_segments": LossConfig.top_segments}
     return {**training, "optimizer": "adam", "schedule": "constant", "later_share": 1.0, "loss": loss}
+
+
+NOT_HELD_OUT = {"held_out_auc": None, "linear_held_out_auc": None}
+UPGRADES = {"ssrl-checkpoint-1": _from_first_format, "ssrl-checkpoint-2": _from_second_format}

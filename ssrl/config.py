@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -17,6 +18,7 @@ Schedule = Literal["constant", "cosine"]
 Dtype = Literal["float16", "float32"]
 TrainSampling = Literal["dense", "segments"]
 STORE_FORMAT = 2
+FALSE_ALARM_RATES = (0.001, 0.01, 0.05)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,16 @@ class TrainConfig:
         """The settings of a stage, counted from 1."""
         share = 1.0 if stage == 1 else self.later_share
         return replace(self, steps=max(1, round(share * self.steps)))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From the logits of a blend to scores, and from scores to alarms; measured on training videos held out in turn."""
+
+    slope: float
+    offset: float
+    thresholds: Mapping[float, float]  # share of a normal video's snippets that raise a false alarm → score
+    num_normal: int  # videos that the thresholds were measured on
 
 
 @dataclass(frozen=True)

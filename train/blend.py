@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssrl.model.blend import Blend, BlendOutput, Preparation, Prepared
+from ssrl.model.blend import Blend, BlendOutput, LinearModel, Preparation, Prepared
 from ssrl.model.build import Network
-from ssrl.model.recipes import linear_model
 from ssrl.store.segments import SegmentView
 from ssrl.train.data import Bags, Features
 from ssrl.train.losses import compute_balanced_loss
@@ -22,7 +21,6 @@ MAX_PCA_PATCHES = 50_000
 EPSILON = 1e-12  # of a variance
 CHUNK_VIDEOS = 32  # prepared, or scored, at once
 LBFGS_ITERATIONS = 60
-FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
 
 
 class PreparedFeatures:
@@ -32,29 +30,48 @@ class PreparedFeatures:
         self.device = device
         self.indices = np.sort(np.concatenate([bags.training, bags.held_out]))  # of the view, one per place
         raw = Features(bags.view, network.config.scales, device)
-        self.prepared: Prepared = {}
+        segments = next(iter(raw.arrays.values())).shape[1]
+        rows = np.zeros((len(self.indices), segments), dtype=np.int64)
+        whole: dict[int, tuple[Tensor, Tensor]] = {}
+        count = 0
         for start in range(0, len(self.indices), CHUNK_VIDEOS):
+            chunk = raw.load(self.indices[start : start + CHUNK_VIDEOS])
+            distinct = _find_distinct(chunk)  # (B, S)
+            rows[start : start + len(distinct)] = (count - 1 + distinct.flatten().cumsum(0)).view_as(distinct).cpu()
             with torch.no_grad():
-                self._fill(start, network.prepare(raw.load(self.indices[start : start + CHUNK_VIDEOS])))
-
-    def _fill(self, start: int, chunk: Prepared) -> None:
-        for scale, parts in chunk.items():
-            if scale not in self.prepared:
-                pooled, patches = (part.new_empty(len(self.indices), *part.shape[1:]) for part in parts)
-                self.prepared[scale] = pooled, patches
-            for whole, part in zip(self.prepared[scale], parts, strict=True):
-                whole[start : start + len(part)] = part
+                prepared = {scale: network.prepare_snippets(scale, x[distinct]) for scale, x in chunk.items()}
+            for scale, each in prepared.items():
+                if scale not in whole:
+                    sizes = (part.new_empty(rows.size, *part.shape[1:]) for part in each)
+                    whole[scale] = next(sizes), next(sizes)
+                for target, part in zip(whole[scale], each, strict=True):
+                    target[count : count + len(part)] = part
+            count += int(distinct.sum())
+        self.num_segments = segments
+        self.prepared = Prepared(
+            {scale: (pooled[:count], patches[:count]) for scale, (pooled, patches) in whole.items()},
+            torch.from_numpy(rows).to(device),
+        )
 
     def select(self, indices: np.ndarray) -> Prepared:
         """Of some videos of the view; without a copy where they are all there are, in their order."""
         if np.array_equal(indices, self.indices):
             return self.prepared
-        places = torch.from_numpy(np.searchsorted(self.indices, indices)).to(self.device)
-        return {scale: (pooled[places], patches[places]) for scale, (pooled, patches) in self.prepared.items()}
+        snippets = self.prepared.snippets[torch.from_numpy(np.searchsorted(self.indices, indices)).to(self.device)]
+        rows, places = snippets.unique(return_inverse=True)
+        scales = {scale: (pooled[rows], patches[rows]) for scale, (pooled, patches) in self.prepared.scales.items()}
+        return Prepared(scales, places)
 
     def run(self, network: Network, indices: np.ndarray) -> BlendOutput:
         assert isinstance(network, Blend)
         return network.forward_prepared(self.select(indices))
+
+
+def _find_distinct(scales: Mapping[int, Tensor]) -> Tensor:
+    """(B, S): whether a segment differs from the one before; those of videos with fewer snippets repeat."""
+    changes = [(x[:, 1:] != x[:, :-1]).flatten(2).any(dim=2) for x in scales.values()]
+    changed = torch.stack(changes).any(dim=0)
+    return torch.cat([torch.ones_like(changed[:, :1]), changed], dim=1)
 
 
 def fit_preparation(network: Blend, bags: Bags) -> None:
@@ -65,44 +82,39 @@ def fit_preparation(network: Blend, bags: Bags) -> None:
 
 
 def fit_linear(network: Blend, features: PreparedFeatures, bags: Bags) -> None:
-    """Logistic regression of the video's label on every segment, both kinds of videos weighing the same, with an L2
-    penalty (L-BFGS).
-    """
+    """Fit the blend's linear model to all training videos."""
     indices = np.sort(bags.training)
     labels = torch.from_numpy(np.isin(indices, bags.abnormal)).float().to(features.device)
-    prepared = features.select(indices)
-    weights = [network.linear[str(scale)] for scale in network.config.scales]
-    parameters = [*weights, network.linear_bias]
-    for parameter in parameters:
-        parameter.data.zero_()
-        parameter.requires_grad_(True)
+    network.set_linear(fit_logistic(features.select(indices), labels, network.config.linear_l2))
+
+
+def fit_logistic(prepared: Prepared, labels: Tensor, l2: float, seen: Tensor | None = None) -> LinearModel:
+    """Logistic regression of the video's label (V,) on every segment, both kinds of videos weighing the same, with an
+    L2 penalty (L-BFGS). `seen` (V,) of 0 leaves out videos.
+    """
+    weights = {
+        scale: torch.zeros(pooled.shape[1], device=pooled.device, requires_grad=True)
+        for scale, (pooled, _) in prepared.scales.items()
+    }
+    bias = torch.zeros((), device=labels.device, requires_grad=True)
+    model = LinearModel(weights, bias)
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=LBFGS_ITERATIONS, line_search_fn="strong_wolfe", tolerance_grad=1e-6, tolerance_change=1e-7
+        [*weights.values(), bias],
+        max_iter=LBFGS_ITERATIONS,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-6,
+        tolerance_change=1e-7,
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        penalty = torch.stack([weight.square().sum() for weight in weights]).sum()
-        loss = compute_balanced_loss(network.linear_logits(prepared), labels) + network.config.linear_l2 / 2 * penalty
+        penalty = torch.stack([weight.square().sum() for weight in weights.values()]).sum()
+        loss = compute_balanced_loss(model.logits(prepared), labels, weights=seen) + l2 / 2 * penalty
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-
-
-def fit_reference(network: Network, grids: Mapping[int, tuple[int, int]], bags: Bags, device: torch.device) -> Blend:
-    """The linear model on the features that `network` is trained on: what a network should beat."""
-    config = network.config
-    reference = Blend(linear_model(config.feature_dim, config.scales, grids)).to(device)
-    if isinstance(network, Blend):
-        fitted = {name: value for name, value in network.state_dict().items() if name.startswith(FITTED)}
-        reference.load_state_dict(fitted, strict=False)
-    else:
-        fit_preparation(reference, bags)
-        fit_linear(reference, PreparedFeatures(reference, bags, device), bags)
-    return reference.eval()
+    return LinearModel({scale: weight.detach() for scale, weight in weights.items()}, bias.detach())
 
 
 @torch.no_grad()
@@ -120,9 +132,9 @@ def _fit_scale(preparation: Preparation, view: SegmentView, indices: np.ndarray,
     stride = max(1, len(indices) * int(np.prod(view.scales[preparation.scale].shape[1:3])) // MAX_PCA_PATCHES)
     pooled, patches, sample = Moments(), Moments(), []
     for index in indices:
-        values = torch.from_numpy(np.array(view.scales[preparation.scale][index], dtype=np.float32))[None]
-        pooled.add(preparation.pool(values)[0])
-        flat = values.flatten(0, 2)  # (S * N, D)
+        values = torch.from_numpy(np.array(view.scales[preparation.scale][index], dtype=np.float32))
+        pooled.add(preparation.pool(values))
+        flat = values.flatten(0, 1)  # (S * N, D)
         patches.add(flat)
         sample.append(flat[int(index) % stride :: stride].clone())  # a view would keep the whole video
     preparation.mean.copy_(pooled.mean)

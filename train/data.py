@@ -22,6 +22,14 @@ IN_MEMORY_BYTES = 2 << 30  # views up to this size are read into memory; larger 
 
 
 @dataclass(frozen=True)
+class Fold:
+    """One of `count` folds of the training videos, counted from 0."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Bags:
     """The training videos as bags of segments (MIL), normal and abnormal, by index into the view."""
 
@@ -43,9 +51,40 @@ class Bags:
         held_out = f", {len(self.held_out)} held out" if len(self.held_out) else ""
         return f"{len(self.abnormal)} abnormal and {len(self.normal)} normal videos{held_out}"
 
+    def hold_out(self, fold: Fold, seed: int) -> Bags:
+        """Hold out one fold of the training videos. Raises a UserError if there are too few for so many folds."""
+        smaller, kind = min((len(self.abnormal), "abnormal"), (len(self.normal), "normal"))
+        if fold.count > smaller:
+            raise UserError(
+                f"{fold.count} folds need at least {fold.count} training videos of each kind, but there are only "
+                f"{smaller} {kind} ones; give --cv {max(2, smaller)} or less"
+            )
+        inside = self.assign_folds(fold.count, seed) == fold.index
+        held_out = self.training[inside]
+        return Bags(
+            self.view,
+            abnormal=np.setdiff1d(self.abnormal, held_out),
+            normal=np.setdiff1d(self.normal, held_out),
+            held_out=held_out,
+            held_out_labels=self.training_labels[inside],
+        )
+
     @property
     def training(self) -> np.ndarray:
         return np.concatenate([self.abnormal, self.normal])
+
+    @property
+    def training_labels(self) -> np.ndarray:
+        return np.concatenate([np.ones(len(self.abnormal), int), np.zeros(len(self.normal), int)])
+
+    def assign_folds(self, count: int, seed: int) -> np.ndarray:
+        """Deal the training videos to `count` folds at random, each kind evenly: (V,) in the order of `training`.
+        As many folds as the smaller kind has videos, if these are fewer; -1 if that leaves one.
+        """
+        count = min(count, len(self.abnormal), len(self.normal))
+        generator = np.random.default_rng([seed, 3])
+        places = [generator.permutation(len(kind)) for kind in (self.abnormal, self.normal)]
+        return np.concatenate(places) % count if count > 1 else np.full(len(self.training), -1)
 
 
 def make_bags(store: Store, view: SegmentView, held_out_fraction: float, seed: int) -> Bags:

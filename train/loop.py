@@ -13,12 +13,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from ssrl.config import TrainConfig
+from ssrl.config import Calibration, TrainConfig
 from ssrl.model.blend import Blend, BlendOutput
 from ssrl.model.build import Network
 from ssrl.model.network import Output
 from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation, measure_spread
 from ssrl.train.data import Bags, Features, TrainingFeatures, draw
+from ssrl.train.held_out import Reference, score_held_out
 from ssrl.train.losses import Losses, compute_blend_losses, compute_losses
 
 Weights = Mapping[str, Tensor]
@@ -44,6 +45,15 @@ class StageState:
         return self.average or self.weights
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """The weights of a stage, with the calibration of their scores."""
+
+    weights: Weights
+    calibration: Calibration | None = None
+    held_out_auc: float | None = None
+
+
 class StageTrainer:
     """Trains one network on the bags of one store. The randomness of a step depends only on seed, stage and step,
     so an interrupted and resumed run is bit-exact with an uninterrupted one.
@@ -56,11 +66,14 @@ class StageTrainer:
         self.stage = stage
         self.device = device
         self.features = make_features(self.network, bags, device)
+        self.folds = np.full(len(bags.training), -1)
+        if isinstance(network, Blend):
+            self.folds = bags.assign_folds(network.config.num_folds, config.seed)
         self.half = min(config.videos_per_half, max(len(bags.abnormal), len(bags.normal)))
         self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         parameters = self.trainable or [nn.Parameter(torch.zeros(1))]  # an optimizer needs one, a linear model has none
-        self.optimizer = optimizer(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = optimizer(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
     def run(
         self,
@@ -95,8 +108,8 @@ class StageTrainer:
         abnormal = draw(self.bags.abnormal, self.half, generator)
         normal = draw(self.bags.normal, self.half, generator)
         self.network.train()
-        output = self.features.run(self.network, np.concatenate([abnormal, normal]))
-        losses = self._compute_losses(output)
+        indices = np.concatenate([abnormal, normal])
+        losses = self._compute_losses(self.features.run(self.network, indices), indices)
         if self.trainable:
             self.optimizer.zero_grad(set_to_none=True)
             losses.total.backward()
@@ -104,12 +117,32 @@ class StageTrainer:
             self.optimizer.step()
         return losses
 
-    def _compute_losses(self, output: Output | BlendOutput) -> Losses:
+    def calibrate(self, weights: Weights, reference: Reference) -> Calibrated:
+        """Calibrate the scores of a blend on what its networks give the videos that they have not seen."""
+        if not isinstance(self.network, Blend):
+            return Calibrated(weights)
+        assert isinstance(self.features, PreparedFeatures)
+        self.network.load_state_dict(dict(weights))
+        models = reference.fold_models
+        held_out = score_held_out(self.network.eval(), models, self.features, self.bags, self.folds)
+        if held_out is None:
+            return Calibrated(weights)
+        calibration = held_out.calibrate()
+        line = torch.tensor([calibration.slope, calibration.offset])
+        return Calibrated({**weights, "calibration": line}, calibration, held_out.blend_auc)
+
+    def _compute_losses(self, output: Output | BlendOutput, indices: np.ndarray) -> Losses:
         if isinstance(output, BlendOutput):
             assert isinstance(self.network, Blend)
             if not self.trainable:
                 return Losses(torch.zeros(()))
-            return compute_blend_losses(output, self.half, self.network.config.losses, self.config.loss)
+            model = self.network.config
+            folds = np.full(len(self.bags.view.ids), -1)
+            folds[self.bags.training] = self.folds
+            held_out = np.array(model.held_out_folds)[:, None] == folds[indices]  # (M, B)
+            seen = torch.from_numpy(~held_out).float().to(self.device)
+            labels = torch.from_numpy(np.isin(indices, self.bags.abnormal)).float().to(self.device)
+            return compute_blend_losses(output, labels, seen, model.losses, self.config.loss)
         abnormal, normal = _slice(output, slice(None, self.half)), _slice(output, slice(self.half, None))
         return compute_losses(abnormal, normal, self.config.loss)
 

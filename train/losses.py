@@ -56,23 +56,26 @@ def compute_losses(abnormal: Output, normal: Output, config: LossConfig, trainin
 
 
 def compute_blend_losses(
-    output: BlendOutput, num_abnormal: int, losses: tuple[MemberLoss, ...], config: LossConfig
+    output: BlendOutput, labels: Tensor, seen: Tensor, losses: tuple[MemberLoss, ...], config: LossConfig
 ) -> Losses:
-    """Each network's own loss, summed: the first `num_abnormal` videos are abnormal, the others normal."""
-    labels = (torch.arange(len(output.logits), device=output.logits.device) < num_abnormal).float()
+    """Each network's own loss, summed, on the videos (B,) that it sees: `seen` is (M, B) of 0 and 1."""
     tops = [config.top_segments if loss == "top" else None for loss in losses]
-    each = [compute_balanced_loss(output.logits[:, i], labels, top) for i, top in enumerate(tops)]
+    each = [compute_balanced_loss(output.logits[:, i], labels, top, seen[i]) for i, top in enumerate(tops)]
     return Losses(torch.stack(each).sum())
 
 
-def compute_balanced_loss(logits: Tensor, labels: Tensor, top: int | None = None) -> Tensor:
+def compute_balanced_loss(
+    logits: Tensor, labels: Tensor, top: int | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Binary cross-entropy of the segments' logits (B, T) against their videos' labels (B,), over all segments or the
-    `top` highest; abnormal and normal videos weigh the same.
+    `top` highest; abnormal and normal videos weigh the same. `weights` (B,) of 0 leave out videos.
     """
     if top is not None:
         logits = logits.topk(min(top, logits.shape[1]), dim=1).values
     losses = F.binary_cross_entropy_with_logits(logits, labels[:, None].expand_as(logits), reduction="none").mean(dim=1)
-    return (losses[labels == 1].mean() + losses[labels == 0].mean()) / 2
+    weights = torch.ones_like(labels) if weights is None else weights
+    each = [(losses * kind).sum() / kind.sum().clamp(min=1) for kind in (labels * weights, (1 - labels) * weights)]
+    return (each[0] + each[1]) / 2
 
 
 def select_top_k(magnitudes: Tensor, config: LossConfig, training: bool = True) -> Tensor:

@@ -35,9 +35,9 @@ from ssrl.model.network import SSRL
 from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
 from ssrl.store.segments import open_segment_view
-from ssrl.train.blend import fit_reference
-from ssrl.train.data import Bags, compute_statistics, make_bags
-from ssrl.train.loop import Measure, StageState, StageTrainer, Weights, compute_video_auc
+from ssrl.train.data import Bags, Fold, compute_statistics, make_bags
+from ssrl.train.held_out import CrossValidation, fit_reference
+from ssrl.train.loop import Calibrated, Measure, StageState, StageTrainer, Weights, compute_video_auc
 from ssrl.train.losses import Losses
 
 BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
@@ -45,6 +45,12 @@ BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
 
 class TrainingWatcher:
     """Callbacks of a training run. They do nothing: override those of interest."""
+
+    def fold_begins(self, recipe: str, index: int, count: int) -> None: ...
+
+    def recipe_chosen(self, result: CrossValidation) -> None: ...
+
+    def linear_fitted(self, test_auc: float | None, held_out_auc: float | None) -> None: ...
 
     def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None: ...
 
@@ -75,6 +81,7 @@ class SavedRun:
     stage: int
     done: tuple[StageResult, ...]
     state: StageState
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Trainer:
     model: AnyModelConfig
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     test_auc: Measure | None = None
+    fold: Fold | None = None  # to hold out, for cross-validation
 
     def run(self, watcher: TrainingWatcher, resume: bool = False) -> Run:
         """Train all stages; with `resume`, continue where the run in `folder` stopped."""
@@ -95,6 +103,8 @@ class Trainer:
         view = open_segment_view(self.store, self.config.num_segments)
         held_out = self.config.val_fraction if self.config.select == "val" else 0.0
         bags = make_bags(self.store, view, held_out, self.config.seed)
+        if self.fold is not None:
+            bags = bags.hold_out(self.fold, self.config.seed)
         for stage, scales in enumerate(self.config.stage_scales, 1):
             if stage <= len(done):
                 continue
@@ -132,6 +142,12 @@ class Trainer:
     ) -> StageResult:
         config = self.config.for_stage(stage)
         trainer = StageTrainer(network, bags, config, stage, self.device)
+        reference = fit_reference(
+            network, trainer.features, self.store.config.grids, bags, self.config.seed, self.device
+        )
+        linear_test_auc = None if self.test_auc is None else self.test_auc(reference.network)
+        linear_auc = reference.held_out.linear_auc if reference.held_out else None
+        watcher.linear_fitted(linear_test_auc, linear_auc)
         watcher.stage_begins(stage, network.config.scales, state.step, config.steps)
         start = time.monotonic()
 
@@ -145,6 +161,7 @@ class Trainer:
                 self._log({"stage": stage, "step": state.step, self.config.select: state.best_value})
 
         state = trainer.run(state, self._choose_measure(bags, trainer), on_step, on_check)
+        last, best = (trainer.calibrate(weights, reference) for weights in (state.result, state.best_weights))
         result = StageResult(
             stage,
             network.config.scales,
@@ -152,12 +169,14 @@ class Trainer:
             state.best_step,
             state.best_value,
             state.step,
-            self._measure_test_auc(network, state.best_weights),
-            self._measure_test_auc(network, state.result),
-            self._measure_linear(network, bags),
+            self._measure_test_auc(network, best.weights),
+            self._measure_test_auc(network, last.weights),
+            linear_test_auc,
+            best.held_out_auc if self.fold is None else compute_video_auc(network, bags, trainer.features),
+            linear_auc,
             round(time.monotonic() - start, 2),
         )
-        self._finish_stage(network.config, result, done, state)
+        self._finish_stage(network.config, result, done, last, best)
         watcher.stage_ends(result)
         return result
 
@@ -176,30 +195,21 @@ class Trainer:
         network.load_state_dict(dict(weights))
         return self.test_auc(network.eval())
 
-    def _measure_linear(self, network: Network, bags: Bags) -> float | None:
-        if self.test_auc is None:
-            return None
-        return self.test_auc(fit_reference(network, self.store.config.grids, bags, self.device))
-
     def _finish_stage(
-        self, model: AnyModelConfig, result: StageResult, done: list[StageResult], state: StageState
+        self, model: AnyModelConfig, result: StageResult, done: list[StageResult], last: Calibrated, best: Calibrated
     ) -> None:
         results = [*done, result]
-        for name, weights in (
-            (LAST, state.result),
-            (BEST, state.best_weights),
-            (self._get_stage_path(result.stage).name, state.best_weights),
-        ):
-            save_checkpoint(self.folder / name, self._make_checkpoint(model, weights, results))
+        for name, calibrated in ((LAST, last), (BEST, best), (self._get_stage_path(result.stage).name, best)):
+            save_checkpoint(self.folder / name, self._make_checkpoint(model, calibrated, results))
         self._save_state(result.stage + 1, results, StageState())
         self._log(to_plain(result))
 
-    def _make_checkpoint(self, model: AnyModelConfig, weights: Weights, results: list[StageResult]) -> Checkpoint:
+    def _make_checkpoint(self, model: AnyModelConfig, best: Calibrated, results: list[StageResult]) -> Checkpoint:
         features = FeatureSource(str(self.store.root.resolve()), self.store.config)
-        return Checkpoint(model, weights, features, self.config, tuple(results))
+        return Checkpoint(model, best.weights, features, self.config, tuple(results), best.calibration)
 
     def _save_state(self, stage: int, done: list[StageResult], state: StageState) -> None:
-        saved = SavedRun(self.config, self.model, self.store.config.fingerprint, stage, tuple(done), state)
+        saved = SavedRun(self.config, self.model, self.store.config.fingerprint, stage, tuple(done), state, self.fold)
         save_tensors(self.folder / STATE, to_plain(saved))
 
     def _load_progress(self, resume: bool) -> tuple[list[StageResult], StageState]:
@@ -214,8 +224,13 @@ class Trainer:
             saved = from_plain(SavedRun, load_tensors(path), path)
         except UserError as error:
             raise UserError(f"{error}. Start over with another --out, or delete {self.folder}") from error
-        requested = {"config": self.config, "model": self.model, "store": self.store.config.fingerprint}
-        stored = {"config": saved.config, "model": saved.model, "store": saved.store}
+        requested = {
+            "config": self.config,
+            "model": self.model,
+            "store": self.store.config.fingerprint,
+            "fold": self.fold,
+        }
+        stored = {"config": saved.config, "model": saved.model, "store": saved.store, "fold": saved.fold}
         different = list_differences(requested, stored)
         if different:
             raise UserError(

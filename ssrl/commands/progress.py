@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 
+from rich.table import Table
+
 from ssrl.checkpoints import StageResult
 from ssrl.console import ProgressBar, as_percent, note, notes, warn
 from ssrl.datasets import describe_missing
@@ -14,6 +16,7 @@ from ssrl.datasets.video import Dataset
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.extract.pipeline import ExtractionWatcher
 from ssrl.store.layout import StoredVideo
+from ssrl.train.held_out import CrossValidation
 from ssrl.train.losses import Losses
 from ssrl.train.stages import TrainingWatcher
 from ssrl.workflows.evaluate import EvaluationWatcher
@@ -64,6 +67,15 @@ class TrainingProgress(ProgressBar, TrainingWatcher):
     def __init__(self) -> None:
         super().__init__(unit="steps")
 
+    def fold_begins(self, recipe: str, index: int, count: int) -> None:
+        note(f"{recipe}, fold {index + 1} of {count}")
+
+    def recipe_chosen(self, result: CrossValidation) -> None:
+        notes.print(format_comparison(result))
+
+    def linear_fitted(self, test_auc: float | None, held_out_auc: float | None) -> None:
+        note(f"linear model: {describe_aucs(held_out_auc, test_auc)}")
+
     def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None:
         title = f"stage {stage}, scales {','.join(map(str, scales))}"
         self.begin(title, last_step, first_step)
@@ -74,8 +86,22 @@ class TrainingProgress(ProgressBar, TrainingWatcher):
         self.advance(f"loss {losses.total.item():.3f}")
 
     def stage_ends(self, result: StageResult) -> None:
-        aucs = f"test AUC {as_percent(result.last_test_auc)}, linear model {as_percent(result.linear_test_auc)}"
-        note(f"stage {result.stage} ended after {result.seconds:.0f} s, {aucs}")
+        aucs = describe_aucs(result.held_out_auc, result.last_test_auc)
+        note(f"stage {result.stage} ended after {result.seconds:.0f} s: {aucs}")
+
+
+def describe_aucs(held_out: float | None, test: float | None) -> str:
+    """Of videos held out from training, at video level, and of the test videos' frames."""
+    return f"held-out video AUC {as_percent(held_out)}, test AUC {as_percent(test)}"
+
+
+def format_comparison(result: CrossValidation) -> Table:
+    """A row per recipe, the best first."""
+    table = Table("recipe", "mean", "deviation", "folds", title="video-level AUC on held-out training videos")
+    for recipe in sorted(result.aucs, key=result.mean, reverse=True):
+        folds = ", ".join(as_percent(auc) for auc in result.aucs[recipe])
+        table.add_row(recipe, as_percent(result.mean(recipe)), as_percent(result.spread(recipe)), folds)
+    return table
 
 
 class ScoringProgress(ProgressBar, EvaluationWatcher):

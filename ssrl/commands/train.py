@@ -11,9 +11,11 @@ import click
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
 from ssrl.console import as_percent, handle_errors, results
 from ssrl.model.recipes import RECIPES
-from ssrl.workflows.train import TrainRequest, train_model
+from ssrl.workflows.cross_validate import cross_validate
+from ssrl.workflows.train import AUTO, TrainRequest, train_model
 
 if TYPE_CHECKING:
+    from ssrl.checkpoints import StageResult
     from ssrl.train.stages import Run
 
 
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 @option(TrainRequest, "scales", callback=parse_numbers, show=show_numbers, help="Scales in order of introduction.")
 @option(TrainRequest, "features", help="Feature store.  [default: the one below features/]")
 @option(TrainRequest, "out", help="Run folder.  [default: runs/STORE-seedN]")
-@option(TrainRequest, "recipe", type=click.Choice(list(RECIPES)), help="Network, losses and optimization.")
+@option(TrainRequest, "recipe", help=f"One of {', '.join(RECIPES)}, or auto; several with --cv, as in linear,blend.")
+@option(TrainRequest, "cv", help="Compare recipes on K folds of the training videos.  [default: 5 for auto]")
 @option(TrainRequest, "stages", help="step: one scale at a time; joint: all at once.")
 @option(TrainRequest, "steps", help="Batches per stage.  [default: the recipe's]")
 @option(TrainRequest, "learning_rate", help="Learning rate of Adam.  [default: the recipe's]")
@@ -40,9 +43,14 @@ def main(**options: Any) -> None:
 
     Example: ssrl-train --scales 1,2,3,4 --features features/shanghaitech --seed 1 --out runs/one
     """
-    from ssrl.commands.progress import TrainingProgress
+    from ssrl.commands.progress import TrainingProgress, format_comparison
 
     request = make_request(TrainRequest, **options)
+    if request.cv is not None and request.recipe != AUTO:
+        with TrainingProgress() as progress:
+            compared = cross_validate(request, progress)
+        results.print(format_comparison(compared))
+        return
     with TrainingProgress() as progress:
         run = train_model(request, progress)
     report(run)
@@ -55,10 +63,28 @@ def report(run: Run) -> None:
     results.print(f"best: {run.best} (selected by {last.selection}, step {last.selected_step} of {last.last_step})")
     results.print(f"test AUC: selected {as_percent(last.selected_test_auc)}, last {as_percent(last.last_test_auc)}")
     results.print(f"linear model on the same features: {as_percent(last.linear_test_auc)}")
-    if last.linear_test_auc is not None and (last.last_test_auc or 0) < last.linear_test_auc:
-        results.print("the linear model is better on these features; train it with --recipe linear")
+    print_comparison(last)
     if last.selection == "test":
         results.print("the step was selected on the test videos, as in published results: the AUC is optimistic")
+
+
+def print_comparison(last: StageResult) -> None:
+    """Say where the linear model is better on training videos that neither has seen."""
+    network, linear = last.held_out_auc, last.linear_held_out_auc
+    if linear is None:
+        return
+    if network is None:
+        results.print(
+            f"on held-out training videos the linear model has a video-level AUC of {as_percent(linear)}; "
+            f"compare with --cv 5"
+        )
+    elif network < linear:
+        results.print(
+            f"on held-out training videos the linear model is better ({as_percent(linear)}, not {as_percent(network)}, "
+            f"at video level); train it with --recipe linear, or let --recipe auto choose"
+        )
+    else:
+        results.print(f"held-out training videos: video-level AUC {as_percent(network)}, linear {as_percent(linear)}")
 
 
 def link(path: Path, target: Path) -> None:

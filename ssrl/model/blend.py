@@ -10,7 +10,8 @@ The bottlenecks (W, P) and the shortcut beside PSR and MPA keep the networks fro
 the convolution add starts at zero. Whatever precedes the first learned weight is computed once per video (`prepare`).
 Each network is trained on all segments of a video, which suits long anomalies, or on its top k, which suits short ones.
 
-Shapes: B videos, T snippets, N patches (crops at scale 1), D features, M networks, F pooled features.
+Shapes: B videos, T snippets, R distinct snippets, N patches (crops at scale 1), D features, F pooled features,
+M networks.
 """
 
 from __future__ import annotations
@@ -25,7 +26,26 @@ from ssrl.errors import UserError
 from ssrl.model.config import WHOLE_FRAME, BlendConfig
 from ssrl.model.relation import RelationNetwork
 
-Prepared = dict[int, tuple[Tensor, Tensor]]  # scale → pooled (B, T, F), patches (B, T, N, P)
+
+@dataclass(frozen=True)
+class Prepared:
+    """Some videos after `Blend.prepare`. A snippet that is repeated, as in short videos, is kept once."""
+
+    scales: Mapping[int, tuple[Tensor, Tensor]]  # scale → pooled (R, F), patches (R, N, P)
+    snippets: Tensor  # (B, T) rows of the above
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """Logistic regression on pooled features."""
+
+    weights: Mapping[int, Tensor]  # scale → (F,)
+    bias: Tensor
+
+    def logits(self, prepared: Prepared) -> Tensor:
+        """(B, T)"""
+        terms = [prepared.scales[scale][0] @ weight for scale, weight in self.weights.items()]
+        return torch.stack(terms).sum(dim=0)[prepared.snippets] + self.bias
 
 
 @dataclass(frozen=True)
@@ -53,18 +73,18 @@ class Preparation(nn.Module):
         self.projection: Tensor
 
     def pool(self, x: Tensor) -> Tensor:
-        """(B, T, N, D) → (B, T, F): mean over crops, or mean and max over patches."""
-        return x.mean(dim=2) if self.scale == WHOLE_FRAME else torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=-1)
+        """(R, N, D) → (R, F): mean over crops, or mean and max over patches."""
+        return x.mean(dim=1) if self.scale == WHOLE_FRAME else torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=-1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         pooled = (self.pool(x) - self.mean) / self.std
         if self.scale == WHOLE_FRAME:
-            return pooled, pooled.new_empty(*pooled.shape[:2], 0, self.projection.shape[1])
+            return pooled, pooled.new_empty(len(pooled), 0, self.projection.shape[1])
         return pooled, (x - self.patch_mean) @ self.projection
 
 
 class Branch(nn.Module):
-    """One scale's term of the snippet feature: (B, T, F), (B, T, N, P) → (B, T, W)."""
+    """One scale's term of the snippet feature: (R, F), (R, N, P) → (R, W)."""
 
     def __init__(self, scale: int, config: BlendConfig, psr: RelationNetwork | None) -> None:
         super().__init__()
@@ -88,15 +108,14 @@ class Branch(nn.Module):
         features: Tensor = self.shortcut(self.input_dropout(pooled))
         if not self.has_patches:
             return features
-        B, T, N, P = patches.shape
-        x = patches.reshape(B * T, N, P)
+        x = patches
         if self.psr is not None:
             x = self.psr(x)
             pooled_patches = torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=-1)
-            features = features + self.related(self.input_dropout(pooled_patches)).view(B, T, -1)
+            features = features + self.related(self.input_dropout(pooled_patches))
         if self.has_convolution:
-            convolved = self.conv(x.transpose(1, 2).reshape(B * T, P, *self.grid)).relu()
-            features = features + self.convolved(self.input_dropout(convolved.flatten(1))).view(B, T, -1)
+            convolved = self.conv(x.transpose(1, 2).unflatten(2, self.grid)).relu()
+            features = features + self.convolved(self.input_dropout(convolved.flatten(1)))
         return features
 
 
@@ -130,8 +149,8 @@ class CompactNetwork(nn.Module):
         return network
 
     def forward(self, prepared: Prepared) -> Tensor:
-        snippets = sum(branch(*prepared[int(scale)]) for scale, branch in self.branches.items())
-        hidden = self.dropout(self.vtr(snippets))
+        features = sum(branch(*prepared.scales[int(scale)]) for scale, branch in self.branches.items())  # (R, W)
+        hidden = self.dropout(self.vtr(features[prepared.snippets]))
         logits: Tensor = self.fc2(self.dropout(self.fc1(hidden).relu())).squeeze(-1)
         return logits
 
@@ -150,12 +169,17 @@ class Blend(nn.Module):
         self.linear_bias = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.register_buffer("spread", torch.ones(1 + len(config.losses)))  # std of each logit over the training videos
         self.register_buffer("blend_weights", torch.tensor(config.blend_weights))
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))  # slope and offset of the blended logits
+        self.calibration: Tensor
         self.spread: Tensor
         self.blend_weights: Tensor
 
     def prepare(self, scales: Mapping[int, Tensor]) -> Prepared:
         """Compute what no learned weight precedes: the same for every step of training."""
-        return {scale: self._prepare(scale, scales[scale]) for scale in self.config.scales}
+        x = {scale: scales[scale] for scale in self.config.scales}
+        B, T = next(iter(x.values())).shape[:2]
+        rows = torch.arange(B * T, device=self.spread.device).view(B, T)
+        return Prepared({scale: self.prepare_snippets(scale, each.flatten(0, 1)) for scale, each in x.items()}, rows)
 
     def forward(self, scales: Mapping[int, Tensor]) -> BlendOutput:
         return self.forward_prepared(self.prepare(scales))
@@ -168,8 +192,13 @@ class Blend(nn.Module):
 
     def linear_logits(self, prepared: Prepared) -> Tensor:
         """(B, T)"""
-        terms = [prepared[scale][0] @ self.linear[str(scale)] for scale in self.config.scales]
-        return torch.stack(terms).sum(dim=0) + self.linear_bias
+        weights = {scale: self.linear[str(scale)] for scale in self.config.scales}
+        return LinearModel(weights, self.linear_bias).logits(prepared)
+
+    def set_linear(self, model: LinearModel) -> None:
+        for scale, weight in model.weights.items():
+            self.linear[str(scale)].data.copy_(weight)
+        self.linear_bias.data.copy_(model.bias)
 
     def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
         """(B, T): the scores before the sigmoid."""
@@ -192,12 +221,13 @@ class Blend(nn.Module):
         """The attention map of a scale's PSR, mean over the networks: (B, T, N, D) → (B, T, N, N)."""
         if not self.has_attention:
             raise UserError("this model has no attention over patches; use --where contribution")
-        B, T, N, D = x.shape
-        patches = self._prepare(scale, x)[1].reshape(B * T, N, -1)
+        B, T, N, _ = x.shape
+        patches = self.prepare_snippets(scale, x.flatten(0, 1))[1]
         maps = [network.branches[str(scale)].psr.attention(patches) for network in self.networks]  # type: ignore[union-attr, index]
         return torch.stack(maps).mean(dim=0).view(B, T, N, N)
 
-    def _prepare(self, scale: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare_snippets(self, scale: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, N, D) → pooled (R, F), patches (R, N, P)."""
         if x.shape[-1] != self.config.feature_dim:
             raise UserError(
                 f"the features have D = {x.shape[-1]}, but the network takes D = {self.config.feature_dim}; "
@@ -207,8 +237,9 @@ class Blend(nn.Module):
         return pooled, patches
 
     def _combine(self, logits: Tensor) -> Tensor:
-        """(B, 1 + M, T) → (B, T): each logit in units of its spread over the training videos, weighted."""
-        return ((self.blend_weights / self.spread)[:, None] * logits).sum(dim=1)
+        """(B, 1 + M, T) → (B, T): each logit in units of its spread over the training videos, weighted, calibrated."""
+        blended = ((self.blend_weights / self.spread)[:, None] * logits).sum(dim=1)
+        return self.calibration[0] * blended + self.calibration[1]
 
 
 def _zero_linear(in_features: int, out_features: int) -> nn.Linear:

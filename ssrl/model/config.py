@@ -81,6 +81,7 @@ class ModelConfig:
         return replace(self, scales=scales)
 
 
+LINEAR_FOLDS = 5  # of a linear model's cross-validation
 MemberLoss = Literal["all", "top"]  # binary cross-entropy on all segments of a video, or on those of the highest logits
 
 
@@ -102,6 +103,7 @@ class BlendConfig:
     input_dropout: float = 0.5
     dropout: float = 0.5
     shrinkage: float = 1.0  # a feature is divided by sqrt(variance + shrinkage * mean variance)
+    cross_fit: bool = True  # network i of a kind is trained without fold i of the videos, which calibrate its scores
     linear_l2: float = 1.0  # penalty of the linear model: l2 / 2 times the squared length of its weights
     spread_to: int = 32  # as of ModelConfig
 
@@ -123,6 +125,22 @@ class BlendConfig:
     def pooled_dim(self, scale: int) -> int:
         """F: mean over crops, or mean and max over patches."""
         return self.feature_dim if scale == WHOLE_FRAME else 2 * self.feature_dim
+
+    @property
+    def members(self) -> int:
+        """Networks of each kind; as many folds are held out in turn."""
+        return len(self.losses) // max(1, len(set(self.losses)))
+
+    @property
+    def num_folds(self) -> int:
+        """1: nothing is held out."""
+        return self.members if self.cross_fit and self.losses else LINEAR_FOLDS
+
+    @property
+    def held_out_folds(self) -> tuple[int, ...]:
+        """(M,): the fold that each network does not see."""
+        kinds = len(set(self.losses))
+        return tuple(i // kinds if self.cross_fit else -2 for i in range(len(self.losses)))
 
     @property
     def blend_weights(self) -> tuple[float, ...]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssrl.config import Selection, Stages, TrainConfig
+from ssrl.errors import UserError
 from ssrl.hardware import Device
 from ssrl.model.config import AnyModelConfig
 from ssrl.model.recipes import Grids, ablate, find_recipe, set_members
 
 if TYPE_CHECKING:
     from ssrl.store.reader import Store
+    from ssrl.train.data import Fold
     from ssrl.train.stages import Run, Trainer, TrainingWatcher
+
+AUTO = "auto"
+AUTO_RECIPES = ("blend", "linear")
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class TrainRequest:
 
     features: Path | None = None  # the store; None: the one below features/
     out: Path | None = None  # the run's folder; None: runs/STORE-seedN
-    recipe: str = "blend"
+    recipe: str = "blend"  # "auto": the best of `AUTO` in cross-validation; several, for it, separated by commas
     scales: tuple[int, ...] = TrainConfig.scales  # in order of introduction
     stages: Stages = TrainConfig.stages
     steps: int | None = None  # batches per stage
@@ -36,10 +41,23 @@ class TrainRequest:
     no_non_local: bool = False
     device: Device = "auto"
     resume: bool = False  # the run in `out`
+    cv: int | None = None  # folds of a cross-validation; None: five for "auto", else none
 
     def __post_init__(self) -> None:
+        if self.cv is not None and self.cv < 2:
+            raise UserError(f"a cross-validation needs at least 2 folds, not {self.cv}; change --cv")
+        if "," in self.recipe and self.cv is None:
+            raise UserError(f"to train {self.recipe}, choose one of them; to compare them, add --cv 5")
+        if self.recipe == AUTO or "," in self.recipe:
+            self.split()
+            return
         self.config()  # runs its checks
         self.model(8, dict.fromkeys(self.scales, (3, 3)))
+
+    def split(self) -> tuple[TrainRequest, ...]:
+        """One request for each of its recipes."""
+        names = AUTO_RECIPES if self.recipe == AUTO else tuple(dict.fromkeys(self.recipe.split(",")))
+        return tuple(replace(self, recipe=name) for name in names)
 
     def config(self) -> TrainConfig:
         options = {"steps": self.steps, "learning_rate": self.learning_rate}
@@ -61,23 +79,34 @@ class TrainRequest:
 
 
 def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -> Run:
-    """Train stage by stage, testing each stage if the test videos have frame labels.
+    """Train stage by stage, testing each stage if the test videos have frame labels. The recipe "auto" is chosen by a
+    cross-validation first.
 
     Raises a UserError if the store lacks a scale, or normal or abnormal videos, or if the folder holds another run.
     """
     from ssrl.store.reader import Store, find_store
     from ssrl.train.stages import TrainingWatcher
 
+    watcher = watcher or TrainingWatcher()
+    if request.recipe == AUTO:
+        from ssrl.workflows.cross_validate import cross_validate
+
+        result = cross_validate(request, watcher)
+        watcher.recipe_chosen(result)
+        request = replace(request, recipe=result.best, cv=None)
     store = Store(request.features or find_store(Path("features")))
-    return open_trainer(request, store).run(watcher or TrainingWatcher(), request.resume)
+    return open_trainer(request, store).run(watcher, request.resume)
 
 
-def open_trainer(request: TrainRequest, store: Store) -> Trainer:
-    """Set up the trainer of a run."""
+def open_trainer(request: TrainRequest, store: Store, fold: Fold | None = None) -> Trainer:
+    """Set up the trainer of a run, or of a fold of a cross-validation, which leaves the test videos alone."""
     from ssrl.evaluate.scoring import make_frame_auc
     from ssrl.hardware import choose_device
     from ssrl.train.stages import Trainer
 
     folder = request.out or Path("runs") / f"{store.root.name}-seed{request.seed}"
+    if fold is not None:
+        folder = folder / f"cv-{fold.count}" / f"{request.recipe}-{fold.index}"
     model = request.model(store.config.feature_dim, store.config.grids)
-    return Trainer(store, folder, request.config(), model, choose_device(request.device), make_frame_auc(store))
+    test_auc = make_frame_auc(store) if fold is None else None
+    return Trainer(store, folder, request.config(), model, choose_device(request.device), test_auc, fold)

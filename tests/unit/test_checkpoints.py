@@ -1,13 +1,13 @@
 """Checkpoints: whole ones load, all else is refused without running it."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ssrl.checkpoints import (
-    FIRST_FORMAT,
     FORMAT,
     Checkpoint,
     FeatureSource,
@@ -17,12 +17,13 @@ from ssrl.checkpoints import (
 )
 from ssrl.config import TrainConfig
 from ssrl.errors import UserError
+from ssrl.model.blend import Blend
 from ssrl.model.network import SSRL
-from ssrl.model.recipes import paper_model
+from ssrl.model.recipes import blend_model, blend_training, paper_model
 from ssrl.plain import to_plain
 from tests.stores import CONFIG
 
-RESULT = StageResult(2, (1, 2), "last", 9, None, 9, 0.5, 0.5, None, 1.0)
+RESULT = StageResult(2, (1, 2), "last", 9, None, 9, 0.5, 0.5, None, None, None, 1.0)
 
 
 @pytest.fixture
@@ -54,9 +55,11 @@ def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -
         training["schedule"],
         training["later_share"],
         result["linear_test_auc"],
+        result["held_out_auc"],
+        result["linear_held_out_auc"],
     )
     old = {
-        "format": FIRST_FORMAT,
+        "format": "ssrl-checkpoint-1",
         "model": model,
         "weights": {name.replace("standardize", "standardise"): value for name, value in now.weights.items()},
         "store": {"path": "x", "fingerprint": CONFIG.fingerprint, "config": to_plain(CONFIG)},
@@ -75,6 +78,19 @@ def test_a_checkpoint_of_the_first_format_is_read(saved: Path, tmp_path: Path) -
     torch.save({**imported, "metrics": {"stages": [{"selection": "imported from x.pkl"}]}}, tmp_path / "old.pt")
     read = load_checkpoint(tmp_path / "old.pt")
     assert (read.features, read.training, read.stages, read.imported_from) == (None, None, (), "x.pkl")
+
+
+def test_a_blend_of_the_second_format_is_read(tmp_path: Path) -> None:
+    """Its networks saw all videos, and its scores were not calibrated."""
+    model = replace(blend_model(16, (1, 2)), cross_fit=False)
+    checkpoint = Checkpoint(model, Blend(model).state_dict(), training=blend_training(), stages=(RESULT,))
+    old = to_plain(checkpoint)
+    del old["model"]["cross_fit"], old["weights"]["calibration"], old["calibration"]
+    del old["stages"][0]["held_out_auc"], old["stages"][0]["linear_held_out_auc"]
+    torch.save({"format": "ssrl-checkpoint-2", **old}, tmp_path / "old.pt")
+    read = load_checkpoint(tmp_path / "old.pt")
+    assert (read.model, read.training, read.stages) == (model, checkpoint.training, checkpoint.stages)
+    assert read.weights["calibration"].tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,186 @@
+"""What is measured on held-out training videos: comparison, calibration, thresholds, choice of a recipe."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ssrl.checkpoints import load_checkpoint
+from ssrl.commands.train import main as ssrl_train
+from ssrl.commands.train import print_comparison
+from ssrl.errors import UserError
+from ssrl.model.blend import Blend
+from ssrl.model.recipes import blend_model, linear_model, set_members
+from ssrl.store.reader import Store
+from ssrl.store.segments import open_segment_view
+from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation
+from ssrl.train.data import Bags, Fold, make_bags
+from ssrl.train.held_out import HeldOut, fit_reference
+from ssrl.train.losses import compute_blend_losses
+from ssrl.workflows.cross_validate import choose_num_folds, cross_validate
+from ssrl.workflows.train import TrainRequest, train_model
+from tests.stores import D, write_store
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return write_store(tmp_path_factory.mktemp("features") / "planted", videos=24)
+
+
+@pytest.fixture
+def bags(store: Store) -> Bags:
+    return make_bags(store, open_segment_view(store), 0.0, seed=0)
+
+
+def request(store: Store, out: Path, **changes: Any) -> TrainRequest:
+    return TrainRequest(store.root, out, **{"scales": (1, 2), "steps": 20, **changes})
+
+
+def test_folds_hold_each_kind_evenly_and_every_video_once(bags: Bags) -> None:
+    folds = bags.assign_folds(3, seed=0)
+    for kind in (0, 1):
+        assert np.bincount(folds[bags.training_labels == kind]).tolist() == [2, 2, 2]
+    assert bags.assign_folds(50, seed=0).max() == 5  # as many as the smaller kind has
+    assert set(replace(bags, normal=bags.normal[:1]).assign_folds(3, seed=0)) == {-1}
+
+
+def test_a_network_does_not_see_its_fold(bags: Bags, store: Store) -> None:
+    """No gradient of a network depends on the features of the videos that it should not see."""
+    network = Blend(set_members(blend_model(D, (1, 2), store.config.grids), 3)).eval()
+    fit_preparation(network, bags)
+    features = PreparedFeatures(network, bags, CPU)
+    prepared = features.select(bags.training)
+    pooled = prepared.scales[1][0].requires_grad_(True)
+    folds = bags.assign_folds(3, seed=0)
+    seen = torch.from_numpy(np.array(network.config.held_out_folds)[:, None] != folds).float()
+    labels = torch.from_numpy(bags.training_labels).float()
+    output = network.forward_prepared(prepared)
+    only_first = replace(output, logits=output.logits[:, :1])
+    loss = compute_blend_losses(only_first, labels, seen, network.config.losses[:1], config=None)  # type: ignore[arg-type]
+    (gradient,) = torch.autograd.grad(loss.total, pooled)
+    per_video = np.array([gradient[rows].abs().sum().item() for rows in prepared.snippets])
+    assert (per_video[folds == 0] == 0).all() and (per_video[folds != 0] > 0).all()
+
+
+def test_the_linear_model_of_a_fold_is_that_of_a_set_without_it(bags: Bags, store: Store) -> None:
+    network = Blend(linear_model(D, (1, 2), store.config.grids))
+    fit_preparation(network, bags)
+    features = PreparedFeatures(network, bags, CPU)
+    fit_linear(network, features, bags)
+    reference = fit_reference(network, features, store.config.grids, bags, 0, CPU)
+    assert reference.held_out is not None and reference.held_out.linear_auc == 1.0
+    folds = bags.assign_folds(5, seed=0)
+    rest = bags.training[folds != 2]
+    fit_linear(
+        network,
+        features,
+        replace(bags, abnormal=np.intersect1d(rest, bags.abnormal), normal=np.intersect1d(rest, bags.normal)),
+    )
+    for scale in (1, 2):
+        torch.testing.assert_close(
+            reference.fold_models[2].weights[scale], network.linear[str(scale)].data, atol=2e-4, rtol=1e-2
+        )
+
+
+def test_repeated_snippets_are_prepared_once(bags: Bags, store: Store) -> None:
+    network = Blend(blend_model(D, (1, 2), store.config.grids)).eval()
+    fit_preparation(network, bags)
+    features = PreparedFeatures(network, bags, CPU)
+    assert len(features.prepared.scales[1][0]) == 9 * len(bags.training)  # videos of 9 snippets
+    x = {r: torch.from_numpy(bags.view.scales[r][bags.training].astype(np.float32)) for r in (1, 2)}
+    with torch.no_grad():
+        expected, got = network(x), network.forward_prepared(features.select(bags.training))
+    torch.testing.assert_close(got.logits, expected.logits)
+
+
+def test_scores_are_the_share_of_abnormal_videos_and_thresholds_keep_their_rate() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 100)
+    logits = 20 * (generator.normal(size=(200, 32)) + labels[:, None])  # overconfident: the true slope is 1 / 20
+    calibration = HeldOut(labels, logits, logits).calibrate()
+    assert calibration.slope == pytest.approx(1 / 20, abs=0.005)
+    assert calibration.offset == pytest.approx(-0.5, abs=0.1)
+    scores = 1 / (1 + np.exp(-(calibration.slope * logits + calibration.offset)))
+    for rate, threshold in calibration.thresholds.items():
+        assert 0.5 * rate <= np.mean(scores[labels == 0] >= threshold) <= rate
+    few = HeldOut(labels[98:102], logits[98:102], logits[98:102]).calibrate()
+    assert few.thresholds[0.001] > few.thresholds[0.05]
+
+
+def test_scores_keep_their_order_where_held_out_videos_show_none() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 20)
+    logits = generator.normal(size=(40, 32)) - labels[:, None]
+    assert HeldOut(labels, logits, logits).calibrate().slope > 0
+
+
+def test_a_run_reports_and_keeps_what_it_measured(store: Store, tmp_path: Path) -> None:
+    run = train_model(request(store, tmp_path))
+    checkpoint = load_checkpoint(run.best)
+    last = checkpoint.stages[-1]
+    assert last.held_out_auc is not None and last.linear_held_out_auc == 1.0
+    assert checkpoint.calibration is not None and checkpoint.calibration.num_normal == 6
+    assert checkpoint.weights["calibration"][0].item() == pytest.approx(checkpoint.calibration.slope)
+
+
+def test_a_set_with_one_normal_video_trains_without_held_out_videos(tmp_path: Path) -> None:
+    """videos 0 and 1 are for training: one of each kind."""
+    run = train_model(request(write_store(tmp_path / "few", videos=4), tmp_path / "run"))
+    checkpoint = load_checkpoint(run.best)
+    assert checkpoint.calibration is None and run.stages[-1].held_out_auc is None
+
+
+def test_the_better_linear_model_is_named(capsys: pytest.CaptureFixture[str], store: Store, tmp_path: Path) -> None:
+    last = train_model(request(store, tmp_path)).stages[-1]
+    print_comparison(replace(last, held_out_auc=0.7, linear_held_out_auc=0.8))
+    assert "--recipe linear" in capsys.readouterr().out
+    print_comparison(replace(last, held_out_auc=0.8, linear_held_out_auc=0.7))
+    assert "--recipe linear" not in capsys.readouterr().out
+    print_comparison(replace(last, held_out_auc=None, linear_held_out_auc=0.7))
+    assert "--cv 5" in capsys.readouterr().out
+
+
+def test_recipes_are_compared_on_the_same_folds(store: Store, tmp_path: Path) -> None:
+    options = ["--features", str(store.root), "--out", str(tmp_path / "run"), "--scales", "1,2", "--steps", "10"]
+    result = CliRunner().invoke(ssrl_train, [*options, "--recipe", "linear,small", "--cv", "3"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "linear" in result.stdout and "small" in result.stdout and "100.00%" in result.stdout
+    assert not (tmp_path / "run" / "best.pt").exists()
+    folders = sorted(path.name for path in (tmp_path / "run" / "cv-3").iterdir())
+    assert folders == [f"{recipe}-{fold}" for recipe in ("linear", "small") for fold in range(3)]
+
+
+def test_auto_takes_the_best_and_continues_where_it_stopped(store: Store, tmp_path: Path) -> None:
+    auto = request(store, tmp_path, recipe="auto", cv=2)
+    compared = cross_validate(auto)
+    assert set(compared.aucs) == {"blend", "linear"}
+    checkpoint = load_checkpoint(train_model(replace(auto, resume=True)).best)
+    assert checkpoint.training is not None and checkpoint.training.recipe == compared.best
+
+
+def test_a_cross_validation_that_cannot_be_is_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least 7 training videos of each kind, but there are only 6"):
+        cross_validate(request(store, tmp_path, recipe="linear", cv=7))
+    with pytest.raises(UserError, match="at least 2 folds"):
+        request(store, tmp_path, cv=1)
+    with pytest.raises(UserError, match="add --cv"):
+        request(store, tmp_path, recipe="linear,blend")
+    with pytest.raises(UserError, match="unknown recipe 'best'"):
+        request(store, tmp_path, recipe="linear,best", cv=3)
+    with pytest.raises(UserError, match="name one with --recipe"):
+        choose_num_folds(write_store(tmp_path / "few", videos=4))
+
+
+def test_folds_leave_out_what_they_should(bags: Bags) -> None:
+    folds = [bags.hold_out(Fold(index, 3), seed=0) for index in range(3)]
+    assert sorted(np.concatenate([fold.held_out for fold in folds])) == sorted(bags.training)
+    for fold in folds:
+        assert not set(fold.held_out) & set(fold.training)
+        assert sorted([*fold.held_out, *fold.training]) == sorted(bags.training)
+        assert np.isin(fold.held_out, bags.abnormal).tolist() == (fold.held_out_labels == 1).tolist()
