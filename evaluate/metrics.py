@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import auc as trapezoid
@@ -27,6 +27,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from ssrl.datasets.video import LABELS
 from ssrl.errors import UserError
 from ssrl.evaluate.protocol import (
+    THRESHOLD,
     Protocol,
     VideoScores,
     check_protocol,
@@ -35,9 +36,9 @@ from ssrl.evaluate.protocol import (
     expand_to_frames,
 )
 
-THRESHOLD = 0.5  # of the false alarm rate, as in the literature
 LOW_FAR_PERCENT = 1  # the second operating point allows false alarms in this many of 100 normal frames
 CURVE_STEP = 1 / 400  # arc length per point of a thinned curve
+Origin = Literal["literature", "test frames", "checkpoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class Curve:
 class OperatingPoint:
     """The rates when every frame that scores `threshold` or more raises an alarm."""
 
+    origin: Origin  # of the threshold
     threshold: float
     far: float  # fraction of the frames of normal videos that raise it
     detection_rate: float | None  # fraction of anomalous frames that raise it; None if there are none
@@ -83,7 +85,7 @@ class Evaluation:
     auc_abnormal: float | None
     video_auc: float | None
     far: float | None
-    operating_points: tuple[OperatingPoint, ...]  # at 0.5, and at the lowest threshold with far <= 1 %
+    operating_points: tuple[OperatingPoint, ...]  # at 0.5, at the lowest threshold with far <= 1 %, at the checkpoint's
     per_class: dict[str, ClassResult]
     undefined: dict[str, str]  # metric: reason
     without_frame_labels: tuple[str, ...]  # ids of abnormal videos that frame-level metrics leave out
@@ -165,7 +167,7 @@ def evaluate(videos: Sequence[VideoScores], protocol: Protocol = "true") -> Eval
         auc_abnormal=abnormal.compute_auc(),
         video_auc=highest.compute_auc(),
         far=_get_rate(normal.scores, THRESHOLD),
-        operating_points=_find_operating_points(frames, normal),
+        operating_points=_find_operating_points(frames, normal, videos[0].threshold),
         per_class=per_class,
         undefined=undefined,
         without_frame_labels=without,
@@ -238,18 +240,23 @@ def _get_rate(scores: np.ndarray, threshold: float) -> float | None:
     return float(np.mean(scores >= threshold)) if len(scores) else None
 
 
-def _find_operating_points(frames: _Frames, normal: _Frames) -> tuple[OperatingPoint, ...]:
+def _find_operating_points(frames: _Frames, normal: _Frames, measured: float) -> tuple[OperatingPoint, ...]:
     """Empty without normal videos, since there are no false alarms to count."""
     if not len(normal.scores):
         return ()
     anomalous = frames.scores[frames.labels == 1]
-    thresholds = [THRESHOLD]
+    thresholds: dict[Origin, float] = {"literature": THRESHOLD}
     ranked = np.sort(normal.scores)
     allowed = len(ranked) * LOW_FAR_PERCENT // 100  # frames that may raise an alarm
     higher = frames.scores[frames.scores > ranked[len(ranked) - 1 - allowed]]
     if len(higher):
-        thresholds.append(float(higher.min()))
-    return tuple(OperatingPoint(at, float(np.mean(normal.scores >= at)), _get_rate(anomalous, at)) for at in thresholds)
+        thresholds["test frames"] = float(higher.min())
+    if measured != THRESHOLD:
+        thresholds["checkpoint"] = measured
+    return tuple(
+        OperatingPoint(origin, at, float(np.mean(normal.scores >= at)), _get_rate(anomalous, at))
+        for origin, at in thresholds.items()
+    )
 
 
 def _collect_warnings(videos: Sequence[VideoScores], without: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssrl.evaluate.metrics import THRESHOLD
 from ssrl.evaluate.protocol import VideoScores
 
 SCORE_COLOR = "#2f5fd0"
@@ -22,7 +21,7 @@ def plot_scores(video: VideoScores) -> Figure:
     edges = video.frame_bounds
     axes.stairs(video.scores, edges, fill=True, color=SCORE_COLOR, alpha=0.12)
     axes.stairs(video.scores, edges, baseline=None, color=SCORE_COLOR, lw=1.5, label="score")
-    axes.axhline(THRESHOLD, color=THRESHOLD_COLOR, lw=1, ls="--", label=f"threshold {THRESHOLD:g}")
+    axes.axhline(video.threshold, color=THRESHOLD_COLOR, lw=1, ls="--", label=f"threshold {video.threshold:.2g}")
     axes.set(xlim=(0, video.num_frames), ylim=(0, 1.02), xlabel="frame", ylabel="anomaly score")
     axes.spines[["top", "right"]].set_visible(False)
     if video.fps is not None:

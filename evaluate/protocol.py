@@ -26,6 +26,7 @@ from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, compute_row_bounds
 from ssrl.store.layout import StoredVideo
 
 Protocol = Literal["true", "released"]
+THRESHOLD = 0.5  # as in the literature, where none was measured
 PROTOCOLS: tuple[Protocol, ...] = ("true", "released")
 
 
@@ -36,6 +37,7 @@ class VideoScores:
     record: StoredVideo
     scores: np.ndarray  # (T,) float in 0..1, one per snippet or segment
     frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
+    threshold: float = THRESHOLD  # a score of this or more raises an alarm
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.frames_per_snippet < 1:
@@ -112,6 +114,11 @@ class VideoScores:
         """The intervals [start, stop), cut at the end of the video."""
         clipped = ((start, min(stop, self.num_frames)) for start, stop in self.anomalies or ())
         return tuple((start, stop) for start, stop in clipped if start < stop)
+
+    @property
+    def flagged_share(self) -> float:
+        """The share of the frames that raise an alarm."""
+        return float(np.average(self.scores >= self.threshold, weights=np.diff(self.frame_bounds)))
 
     @property
     def highest_score(self) -> float:

@@ -11,7 +11,7 @@ from ssrl.datasets.video import Split
 from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import compute_attention_mask
 from ssrl.evaluate.metrics import evaluate
-from ssrl.evaluate.protocol import VideoScores
+from ssrl.evaluate.protocol import THRESHOLD, VideoScores
 from ssrl.geometry import Grid
 from ssrl.model.build import Network
 from ssrl.store.layout import StoredVideo
@@ -22,18 +22,20 @@ CONTEXT = 32  # snippets around the one to explain
 PATH_STEPS = 16  # of integrated gradients
 
 
-def score_split(network: Network, store: Store, split: Split = "test") -> Iterator[VideoScores]:
+def score_split(
+    network: Network, store: Store, split: Split = "test", threshold: float = THRESHOLD
+) -> Iterator[VideoScores]:
     """Score every snippet of every video of one split. One video at a time is in memory."""
     records = store.records(split)
     if not records:
         raise UserError(f"{store.root} has no {split} videos; extract some, with split {split} in the manifest")
     for record in records:
-        yield score_video(network, store, record)
+        yield score_video(network, store, record, threshold)
 
 
-def score_video(network: Network, store: Store, record: StoredVideo) -> VideoScores:
+def score_video(network: Network, store: Store, record: StoredVideo, threshold: float = THRESHOLD) -> VideoScores:
     features = store.all_features(record.id, network.config.scales)
-    return VideoScores(record, score_snippets(network, features), store.config.geometry.frames_per_snippet)
+    return VideoScores(record, score_snippets(network, features), store.config.geometry.frames_per_snippet, threshold)
 
 
 @torch.inference_mode()

@@ -70,6 +70,20 @@ class Checkpoint:
         network.load_state_dict(dict(self.weights))
         return network.to(device).eval()
 
+    def get_threshold(self, false_alarms: float) -> float | None:
+        """The score that at most this share of a normal video's snippets reaches, as measured on held-out training
+        videos; None if none were. Raises a UserError for a share that was not measured.
+        """
+        if self.calibration is None:
+            return None
+        thresholds = self.calibration.thresholds
+        if false_alarms not in thresholds:
+            allowed = ", ".join(f"{rate:g}" for rate in thresholds)
+            raise UserError(
+                f"there is no threshold for a share of {false_alarms:g} false alarms; choose from {allowed}"
+            )
+        return thresholds[false_alarms]
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     weights = {name: value.detach().cpu() for name, value in checkpoint.weights.items()}

@@ -88,6 +88,7 @@ class TrainConfig:
 class Calibration:
     """From the logits of a blend to scores, and from scores to alarms; measured on training videos held out in turn."""
 
+    weights: Mapping[str, float]  # of the linear model and of the networks of each loss
     slope: float
     offset: float
     thresholds: Mapping[float, float]  # share of a normal video's snippets that raise a false alarm → score

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 
 from ssrl.config import FALSE_ALARM_RATES, Calibration
-from ssrl.model.blend import Blend, LinearModel, Prepared
+from ssrl.model.blend import Blend, LinearModel
 from ssrl.model.build import Network
 from ssrl.model.config import LINEAR_FOLDS
 from ssrl.model.recipes import Grids, linear_model
@@ -26,39 +25,67 @@ from ssrl.train.blend import CHUNK_VIDEOS, PreparedFeatures, fit_linear, fit_log
 from ssrl.train.data import Bags, TrainingFeatures
 
 FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
+LINEAR = "linear"
+RESAMPLES = 1000
 MIN_SLOPE = 0.05  # of the calibration, so that scores keep their order where the held-out videos show none
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Logits of training videos from models that have not seen them."""
+    """Logits of training videos from models that have not seen them, in units of their spread."""
 
     labels: np.ndarray  # (V,)
-    linear: np.ndarray  # (V, S)
-    blend: np.ndarray  # (V, S); of the linear model alone, where networks saw all videos
+    logits: Mapping[str, np.ndarray]  # LINEAR, or the loss of the networks → (V, S)
 
     @property
     def linear_auc(self) -> float:
-        """Video-level AUC: the highest segment of each video."""
-        return float(roc_auc_score(self.labels, self.linear.max(axis=1)))
+        return self.compute_auc({LINEAR: 1.0})
 
-    @property
-    def blend_auc(self) -> float:
-        return float(roc_auc_score(self.labels, self.blend.max(axis=1)))
+    def compute_auc(self, weights: Mapping[str, float]) -> float:
+        """Video-level AUC of a blend: the highest segment of each video."""
+        return float(roc_auc_score(self.labels, self._blend(weights).max(axis=1)))
 
-    def calibrate(self) -> Calibration:
-        """Fit slope and offset of the logits (Platt, 1999) and the thresholds.
+    def choose_weights(self, seed: int) -> dict[str, float]:
+        """Weigh the members of a blend by how often each is the best on resampled videos (bootstrap).
+
+        Where no network beats the linear model, it stands alone; where one does, half goes to the best kind of network
+        and half to all members alike, since averages of unlike models hold better than any of them.
+        """
+        names = list(self.logits)
+        aucs = np.stack([_resample_aucs(self.labels, self.logits[name].max(axis=1), seed) for name in names], axis=1)
+        best = aucs.round(9).argmax(axis=1)  # of equals the first, which is the linear model
+        weights = np.zeros(len(names))
+        for index, count in enumerate(np.bincount(best, minlength=len(names))):
+            choice = np.eye(len(names))[index]
+            weights += count * (choice if index == 0 else (choice + 1 / len(names)) / 2)
+        return dict(zip(names, (weights / len(best)).tolist(), strict=True))
+
+    def calibrate(self, weights: Mapping[str, float]) -> Calibration:
+        """Fit slope and offset of a blend's logits (Platt, 1999), and find its thresholds.
 
         A score is the share of such segments that come from abnormal videos, if both kinds were equally frequent.
         """
-        logits, labels = self.blend.reshape(-1, 1), np.repeat(self.labels, self.blend.shape[1])
+        blend = self._blend(weights)
+        logits, labels = blend.reshape(-1, 1), np.repeat(self.labels, blend.shape[1])
         model = LogisticRegression(class_weight="balanced")
-        model.fit(logits, labels, sample_weight=np.full(len(labels), 1 / self.blend.shape[1]))
+        model.fit(logits, labels, sample_weight=np.full(len(labels), 1 / blend.shape[1]))
         slope = max(float(model.coef_[0, 0]), MIN_SLOPE)
         offset = float(model.intercept_[0]) if slope > MIN_SLOPE else 0.0
-        normal = 1 / (1 + np.exp(-(slope * self.blend[self.labels == 0].ravel() + offset)))
+        normal = 1 / (1 + np.exp(-(slope * blend[self.labels == 0].ravel() + offset)))
         thresholds = {rate: _find_threshold(normal, rate) for rate in FALSE_ALARM_RATES}
-        return Calibration(slope, offset, thresholds, int((self.labels == 0).sum()))
+        return Calibration(dict(weights), slope, offset, thresholds, int((self.labels == 0).sum()))
+
+    def _blend(self, weights: Mapping[str, float]) -> np.ndarray:
+        return np.asarray(sum(weight * self.logits[name] for name, weight in weights.items()))
+
+
+def _resample_aucs(labels: np.ndarray, scores: np.ndarray, seed: int) -> np.ndarray:
+    """(RESAMPLES,): the AUC of scores (V,) on videos drawn with replacement, each kind as often as there are."""
+    abnormal, normal = scores[labels == 1], scores[labels == 0]
+    wins = np.sign(abnormal[:, None] - normal) / 2 + 0.5  # (abnormal, normal)
+    generator = np.random.default_rng([seed, 4])
+    counts = [generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n for n in wins.shape]
+    return np.asarray(((counts[0] @ wins) * counts[1]).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -112,19 +139,22 @@ def score_held_out(
     network: Blend, models: Sequence[LinearModel], features: PreparedFeatures, bags: Bags, folds: np.ndarray
 ) -> HeldOut | None:
     """Score each fold (V,) of the training videos with what has not seen it. None if nothing was held out."""
-    if not models:
+    if not models or not network.config.cross_fit:
         return None
-    linear, blend = (np.empty((len(folds), features.num_segments)) for _ in range(2))
+    names = [LINEAR, *dict.fromkeys(network.config.losses)]
+    logits = {name: np.empty((len(folds), features.num_segments)) for name in names}
     for fold, model in enumerate(models):
         inside = np.flatnonzero(folds == fold)
+        unseen = [i for i, held_out in enumerate(network.config.held_out_folds) if held_out == fold]
         for start in range(0, len(inside), CHUNK_VIDEOS):
             chunk = inside[start : start + CHUNK_VIDEOS]
             with torch.no_grad():
                 prepared = features.select(bags.training[chunk])
-                logits = model.logits(prepared)
-                linear[chunk] = logits.cpu().numpy()
-                blend[chunk] = _blend(network, logits, fold, prepared).cpu().numpy()
-    return HeldOut(bags.training_labels, linear, blend)
+                logits[LINEAR][chunk] = (model.logits(prepared) / network.spread[0]).cpu().numpy()
+                for i in unseen:
+                    each = network.networks[i](prepared) / network.spread[1 + i]
+                    logits[network.config.losses[i]][chunk] = each.cpu().numpy()
+    return HeldOut(bags.training_labels, logits)
 
 
 def _fit_folds(features: PreparedFeatures, bags: Bags, folds: np.ndarray, l2: float) -> tuple[LinearModel, ...]:
@@ -140,11 +170,3 @@ def _find_threshold(normal: np.ndarray, rate: float) -> float:
     """The lowest threshold that at most a share `rate` of the scores reaches; above all of them if they are too few."""
     highest = np.sort(normal)[::-1]
     return float(np.nextafter(highest[int(rate * len(highest))], np.inf))
-
-
-def _blend(network: Blend, linear: Tensor, fold: int, prepared: Prepared) -> Tensor:
-    """Blend the linear model with the networks that have not seen `fold`, one of each kind: (B, T)."""
-    unseen = [i for i, held_out in enumerate(network.config.held_out_folds) if held_out == fold]
-    logits = torch.stack([linear, *(network.networks[i](prepared) for i in unseen)])
-    spread = network.spread[[0, *(1 + i for i in unseen)]]
-    return (logits / spread[:, None, None]).mean(dim=0)

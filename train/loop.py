@@ -127,9 +127,13 @@ class StageTrainer:
         held_out = score_held_out(self.network.eval(), models, self.features, self.bags, self.folds)
         if held_out is None:
             return Calibrated(weights)
-        calibration = held_out.calibrate()
-        line = torch.tensor([calibration.slope, calibration.offset])
-        return Calibrated({**weights, "calibration": line}, calibration, held_out.blend_auc)
+        shares = held_out.choose_weights(self.config.seed)
+        calibration = held_out.calibrate(shares)
+        measured = {
+            "blend_weights": torch.tensor(self.network.config.divide_weights(shares)),
+            "calibration": torch.tensor([calibration.slope, calibration.offset]),
+        }
+        return Calibrated({**weights, **measured}, calibration, held_out.compute_auc(shares))
 
     def _compute_losses(self, output: Output | BlendOutput, indices: np.ndarray) -> Losses:
         if isinstance(output, BlendOutput):

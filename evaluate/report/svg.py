@@ -16,7 +16,7 @@ from itertools import chain, count, pairwise
 import numpy as np
 from markupsafe import Markup
 
-from ssrl.evaluate.metrics import THRESHOLD, Curve
+from ssrl.evaluate.metrics import Curve
 from ssrl.evaluate.protocol import VideoScores
 
 MAX_STEPS = 720  # per strip; beyond that, each column shows the lowest and highest score of several snippets
@@ -40,7 +40,7 @@ def draw_strip(video: VideoScores) -> Markup:
     return Markup(
         f'<svg class="strip" viewBox="0 0 {frames} {STRIP_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{description}">{bands}'
-        f'<path class="threshold" d="M0 {STRIP_HEIGHT * (1 - THRESHOLD):g}H{frames}"/>'
+        f'<path class="threshold" d="M0 {STRIP_HEIGHT * (1 - video.threshold):g}H{frames}"/>'
         f'<path class="score" d="{_trace_steps(video)}"/></svg>'
     )
 

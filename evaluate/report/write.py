@@ -17,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from ssrl.datasets.video import name_label, to_frame_labels
 from ssrl.errors import UserError
-from ssrl.evaluate.metrics import LOW_FAR_PERCENT, THRESHOLD, Evaluation
-from ssrl.evaluate.protocol import VideoScores
+from ssrl.evaluate.metrics import LOW_FAR_PERCENT, Evaluation
+from ssrl.evaluate.protocol import THRESHOLD, VideoScores
 from ssrl.evaluate.report import svg
 from ssrl.files import natural_key, write_json, write_text
 
@@ -113,13 +113,12 @@ def _load_template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"svg": svg, "threshold": f"{THRESHOLD:g}", "low_far_percent": LOW_FAR_PERCENT}
+    environment.globals |= {"svg": svg, "half": f"{THRESHOLD:g}", "low_far_percent": LOW_FAR_PERCENT}
     environment.filters |= {
         "clock": _format_clock,
         "commas": "{:,}".format,
         "kind": name_label,
         "percent": _format_percent,
-        "flagged_fraction": _measure_flagged,
     }
     return environment.get_template("page.html.jinja")
 
@@ -133,8 +132,3 @@ def _format_clock(seconds: float) -> str:
 
 def _format_percent(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}%"
-
-
-def _measure_flagged(video: VideoScores) -> float:
-    """Fraction of the video's frames that score THRESHOLD or more."""
-    return float(np.average(video.scores >= THRESHOLD, weights=np.diff(video.frame_bounds)))

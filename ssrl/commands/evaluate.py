@@ -29,6 +29,7 @@ METRICS = (
 @option(EvaluateRequest, "json", help="Write all metrics to this file.")
 @option(EvaluateRequest, "report", help="Write a report to this folder.")
 @option(EvaluateRequest, "protocol", help="true: true frame counts; released: padded as in common ground-truth files.")
+@option(EvaluateRequest, "false_alarms", help="Share of normal snippets that may raise an alarm: 0.001, 0.01 or 0.05.")
 @option(EvaluateRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
 @click.option("--complexity", is_flag=True, help="Count parameters and FLOPs instead (Table 6).")
 @option(EvaluateRequest, "device", help="Device to run the network on.")
@@ -68,6 +69,8 @@ def report(result: EvaluateResult) -> None:
     last, linear = as_percent(selected.last_step_auc), as_percent(selected.linear_auc)
     results.print(f"{'selection':28}{selected}; AUC of the last step {last}", markup=False)
     results.print(f"{'linear model, same features':28}{linear}", markup=False)
+    held_out, linear = as_percent(selected.held_out_auc), as_percent(selected.linear_held_out_auc)
+    results.print(f"{'held-out training videos':28}video-level AUC {held_out}, linear model {linear}", markup=False)
 
 
 def print_complexity(request: EvaluateRequest) -> None:

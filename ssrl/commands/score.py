@@ -21,6 +21,7 @@ PATH = click.Path(path_type=Path)
 @option(ScoreRequest, "out", type=PATH, help="Folder for scores and heatmaps.")
 @option(ScoreRequest, "weights", help="The encoder's weights file.  [default: the checkpoint's weights]")
 @option(ScoreRequest, "device", help="Device to run the encoder and the network on.")
+@option(ScoreRequest, "false_alarms", help="Share of normal snippets that may raise an alarm: 0.001, 0.01 or 0.05.")
 @option(ScoreRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
 @option(ScoreRequest, "pictures", "--pictures/--no-pictures", show_default=True, help="Draw heatmaps over frames.")
 @handle_errors

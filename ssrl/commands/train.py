@@ -11,8 +11,7 @@ import click
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
 from ssrl.console import as_percent, handle_errors, results
 from ssrl.model.recipes import RECIPES
-from ssrl.workflows.cross_validate import cross_validate
-from ssrl.workflows.train import AUTO, TrainRequest, train_model
+from ssrl.workflows.train import AUTO, TrainRequest, cross_validate, train_model
 
 if TYPE_CHECKING:
     from ssrl.checkpoints import StageResult

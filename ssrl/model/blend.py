@@ -168,7 +168,7 @@ class Blend(nn.Module):
         )
         self.linear_bias = nn.Parameter(torch.zeros(()), requires_grad=False)
         self.register_buffer("spread", torch.ones(1 + len(config.losses)))  # std of each logit over the training videos
-        self.register_buffer("blend_weights", torch.tensor(config.blend_weights))
+        self.register_buffer("blend_weights", torch.tensor(config.equal_weights))
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))  # slope and offset of the blended logits
         self.calibration: Tensor
         self.spread: Tensor

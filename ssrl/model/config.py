@@ -142,12 +142,15 @@ class BlendConfig:
         kinds = len(set(self.losses))
         return tuple(i // kinds if self.cross_fit else -2 for i in range(len(self.losses)))
 
+    def divide_weights(self, shares: Mapping[str, float]) -> tuple[float, ...]:
+        """Divide each kind's share among its networks: for the linear model and each network."""
+        return (shares["linear"], *(shares[loss] / self.losses.count(loss) for loss in self.losses))
+
     @property
-    def blend_weights(self) -> tuple[float, ...]:
-        """Of the linear model and of each network: one third each for it, for the "all" and for the "top" networks."""
-        shares = [1 / self.losses.count(loss) for loss in self.losses]
-        total = 1 + sum(shares)
-        return (1 / total, *(share / total for share in shares))
+    def equal_weights(self) -> tuple[float, ...]:
+        """The same share for the linear model and for the networks of each loss."""
+        kinds = {"linear", *self.losses}
+        return self.divide_weights(dict.fromkeys(kinds, 1 / len(kinds)))
 
     def with_scales(self, scales: tuple[int, ...]) -> BlendConfig:
         return replace(self, scales=scales)

@@ -21,7 +21,7 @@ from ssrl.model.config import (
 )
 
 M = TypeVar("M", bound=AnyModelConfig)
-MEMBERS = 2  # networks of each kind in a blend
+MEMBERS = 5  # networks of each kind in a blend, each trained without one of as many folds
 Grids = Mapping[int, tuple[int, int]]  # scale → (rows, cols)
 
 
@@ -129,7 +129,7 @@ def linear_model(feature_dim: int, scales: tuple[int, ...], grids: Grids = PAPER
 def blend_training(**changes: Any) -> TrainConfig:
     """AdamW with a cosine schedule, and the mean of the weights over the second half of a stage."""
     settings = {
-        "steps": 300,
+        "steps": 150,
         "videos_per_half": 16,
         "learning_rate": 3e-3,
         "weight_decay": 1.0,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ssrl.errors import UserError
 from ssrl.hardware import Device
 from ssrl.workflows.choices import Protocol, Where
+from ssrl.workflows.score import describe_threshold
 
 if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
@@ -30,6 +31,7 @@ class EvaluateRequest:
     json: Path | None = None  # file for all metrics
     report: Path | None = None  # folder for the report
     protocol: Protocol = "true"
+    false_alarms: float = 0.01  # share of a normal video's snippets that may raise an alarm
     where: Where = "contribution"  # what the report's heatmaps show
     device: Device = "auto"
 
@@ -43,6 +45,8 @@ class Selected:
     last_step: int | None
     last_step_auc: float | None
     linear_auc: float | None  # of a linear model on the same features
+    held_out_auc: float | None  # video-level, on training videos held out in turn
+    linear_held_out_auc: float | None
 
     def __str__(self) -> str:
         return self.by if self.step is None else f"{self.by}, step {self.step} of {self.last_step}"
@@ -63,9 +67,17 @@ class EvaluateResult:
     def selected(self) -> Selected:
         if not self.checkpoint.stages:
             imported = self.checkpoint.imported_from
-            return Selected(f"imported from {imported}" if imported else "unknown", None, None, None, None)
+            return Selected(f"imported from {imported}" if imported else "unknown", *[None] * 6)
         last = self.checkpoint.stages[-1]
-        return Selected(last.selection, last.selected_step, last.last_step, last.last_test_auc, last.linear_test_auc)
+        return Selected(
+            last.selection,
+            last.selected_step,
+            last.last_step,
+            last.last_test_auc,
+            last.linear_test_auc,
+            last.held_out_auc,
+            last.linear_held_out_auc,
+        )
 
     def metrics(self) -> dict[str, Any]:
         """The content of the JSON file: the metrics and their source."""
@@ -75,6 +87,7 @@ class EvaluateResult:
             **self.evaluation.to_json(),
             "selection": to_plain(self.selected),
             "stages": to_plain(self.checkpoint.stages),
+            "calibration": to_plain(self.checkpoint.calibration),
             "checkpoint": str(self.checkpoint_path),
             "features": str(self.store.root),
         }
@@ -95,7 +108,7 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     """
     from ssrl.checkpoints import load_checkpoint
     from ssrl.evaluate.metrics import evaluate
-    from ssrl.evaluate.protocol import check_protocol
+    from ssrl.evaluate.protocol import THRESHOLD, check_protocol
     from ssrl.evaluate.scoring import score_split
     from ssrl.files import write_json
     from ssrl.hardware import choose_device
@@ -107,7 +120,8 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     network = checkpoint.build_network(choose_device(request.device))
     watcher.scoring_begins(len(store.records("test")))
     videos = []
-    for video in score_split(network, store):
+    threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
+    for video in score_split(network, store, threshold=threshold):
         videos.append(video)
         watcher.video_scored(video)
     evaluation = evaluate(videos, request.protocol)
@@ -116,7 +130,7 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     if request.json is not None:
         write_json(request.json, result.metrics())
     if request.report is not None:
-        _write_report(request.report, result, network, request.where)
+        _write_report(request.report, result, network, request.where, request.false_alarms)
     return result
 
 
@@ -149,7 +163,7 @@ def _as_percent(share: float | None) -> str:
     return "not defined" if share is None else f"{share:.2%}"
 
 
-def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where) -> None:
+def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where, false_alarms: float) -> None:
     """Write the report, with heatmaps of the most suspicious snippets if the videos are still in place."""
     from ssrl.evaluate.report.write import write_report
     from ssrl.workflows.overlays import write_overlays
@@ -162,6 +176,11 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         "selection": str(selected),
         "AUC of the last step": _as_percent(selected.last_step_auc),
         "AUC of a linear model": _as_percent(selected.linear_auc),
+        "held-out training videos": (
+            f"video-level AUC {_as_percent(selected.held_out_auc)}, linear model "
+            f"{_as_percent(selected.linear_held_out_auc)}"
+        ),
+        "threshold": describe_threshold(result.checkpoint, false_alarms),
         "protocol": result.evaluation.protocol,
     }
     suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:MAX_HEATMAP_VIDEOS]

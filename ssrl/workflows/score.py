@@ -30,6 +30,7 @@ class ScoreRequest:
     checkpoint: str | PathLike[str] | Checkpoint
     out: str | PathLike[str]
     weights: str | None = None  # file of the encoder's weights; None: as in the checkpoint
+    false_alarms: float = 0.01  # share of a normal video's snippets that may raise an alarm
     where: Where = "contribution"  # what the heatmaps show
     device: Device = "auto"
     pictures: bool = True  # heatmaps over frames
@@ -51,6 +52,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     """
     from ssrl.checkpoints import Checkpoint, load_checkpoint
     from ssrl.datasets.video import Dataset
+    from ssrl.evaluate.protocol import THRESHOLD
     from ssrl.evaluate.scoring import score_video
     from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
     from ssrl.extract.runtimes import choose_runtime
@@ -72,10 +74,17 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     writer = StoreWriter(out / "features", config)
     summary = extract_videos(dataset.videos, writer, settings.make_runtimes(config.geometry), watcher)
     network, store = checkpoint.build_network(choose_device(request.device)), Store(writer.root)
+    threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
     scored = tuple(
-        score_video(network, store, store.record(video.id)) for video in videos if video.id not in summary.failed
+        score_video(network, store, store.record(video.id), threshold)
+        for video in videos
+        if video.id not in summary.failed
     )
-    facts = {"checkpoint": name, "encoder": f"{config.encoder}, weights {config.weights}"}
+    facts = {
+        "checkpoint": name,
+        "encoder": f"{config.encoder}, weights {config.weights}",
+        "threshold": describe_threshold(checkpoint, request.false_alarms),
+    }
     page = _write_page(out, network, store, scored, facts, request) if scored else None
     return ScoreResult(scored, summary.failed, page)
 
@@ -100,6 +109,18 @@ def load_same_encoder(checkpoint: Checkpoint, name: str, weights: str | None = N
             f"give the right file with --weights"
         )
     return encoder
+
+
+def describe_threshold(checkpoint: Checkpoint, false_alarms: float) -> str:
+    from ssrl.evaluate.protocol import THRESHOLD
+
+    threshold = checkpoint.get_threshold(false_alarms)
+    if threshold is None or checkpoint.calibration is None:
+        return f"{THRESHOLD:g}, not measured: no training video was held out"
+    return (
+        f"{threshold:.3g}, which at most {100 * false_alarms:g}% of the snippets of "
+        f"{checkpoint.calibration.num_normal} held-out normal training videos reached"
+    )
 
 
 def _make_video(path: Path) -> Video:

@@ -1,4 +1,4 @@
-"""Patch-feature store → checkpoint."""
+"""Patch-feature store → checkpoint, and the comparison of recipes on held-out training videos."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from ssrl.model.recipes import Grids, ablate, find_recipe, set_members
 if TYPE_CHECKING:
     from ssrl.store.reader import Store
     from ssrl.train.data import Fold
+    from ssrl.train.held_out import CrossValidation
     from ssrl.train.stages import Run, Trainer, TrainingWatcher
 
 AUTO = "auto"
 AUTO_RECIPES = ("blend", "linear")
+FOLDS = 5  # of a cross-validation
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,50 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
 
     watcher = watcher or TrainingWatcher()
     if request.recipe == AUTO:
-        from ssrl.workflows.cross_validate import cross_validate
-
         result = cross_validate(request, watcher)
         watcher.recipe_chosen(result)
         request = replace(request, recipe=result.best, cv=None)
     store = Store(request.features or find_store(Path("features")))
     return open_trainer(request, store).run(watcher, request.resume)
+
+
+def cross_validate(request: TrainRequest, watcher: TrainingWatcher | None = None) -> CrossValidation:
+    """Train each recipe of the request K times, each time without one fold of the training videos, and score that fold.
+    Test videos are not touched. The folds are the same for all recipes; finished ones are kept with `resume`.
+
+    Raises a UserError if a kind of video has fewer than K.
+    """
+    from ssrl.store.reader import Store, find_store
+    from ssrl.train.data import Fold
+    from ssrl.train.held_out import CrossValidation
+    from ssrl.train.stages import TrainingWatcher
+
+    watcher = watcher or TrainingWatcher()
+    store = Store(request.features or find_store(Path("features")))
+    count = request.cv or choose_num_folds(store)
+    aucs: dict[str, tuple[float, ...]] = {}
+    for single in request.split():
+        values = []
+        for index in range(count):
+            trainer = open_trainer(single, store, Fold(index, count))
+            watcher.fold_begins(single.recipe, index, count)
+            auc = (trainer.find_finished() or trainer.run(watcher, request.resume)).stages[-1].held_out_auc
+            assert auc is not None
+            values.append(auc)
+        aucs[single.recipe] = tuple(values)
+    return CrossValidation(aucs)
+
+
+def choose_num_folds(store: Store) -> int:
+    """Five, or as many as the smaller kind of training videos has. Raises a UserError if that is one."""
+    labels = [record.video.label for record in store.records("train")]
+    smaller = min(labels.count(0), labels.count(1))
+    if smaller < 2:
+        raise UserError(
+            f"choosing a recipe needs two training videos of each kind, and there are {labels.count(1)} abnormal and "
+            f"{labels.count(0)} normal ones; name one with --recipe"
+        )
+    return min(FOLDS, smaller)
 
 
 def open_trainer(request: TrainRequest, store: Store, fold: Fold | None = None) -> Trainer:

@@ -21,8 +21,7 @@ from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation
 from ssrl.train.data import Bags, Fold, make_bags
 from ssrl.train.held_out import HeldOut, fit_reference
 from ssrl.train.losses import compute_blend_losses
-from ssrl.workflows.cross_validate import choose_num_folds, cross_validate
-from ssrl.workflows.train import TrainRequest, train_model
+from ssrl.workflows.train import TrainRequest, choose_num_folds, cross_validate, train_model
 from tests.stores import D, write_store
 
 CPU = torch.device("cpu")
@@ -103,21 +102,37 @@ def test_scores_are_the_share_of_abnormal_videos_and_thresholds_keep_their_rate(
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1], 100)
     logits = 20 * (generator.normal(size=(200, 32)) + labels[:, None])  # overconfident: the true slope is 1 / 20
-    calibration = HeldOut(labels, logits, logits).calibrate()
+    calibration = HeldOut(labels, {"linear": logits}).calibrate({"linear": 1.0})
     assert calibration.slope == pytest.approx(1 / 20, abs=0.005)
     assert calibration.offset == pytest.approx(-0.5, abs=0.1)
     scores = 1 / (1 + np.exp(-(calibration.slope * logits + calibration.offset)))
     for rate, threshold in calibration.thresholds.items():
         assert 0.5 * rate <= np.mean(scores[labels == 0] >= threshold) <= rate
-    few = HeldOut(labels[98:102], logits[98:102], logits[98:102]).calibrate()
+    few = HeldOut(labels[98:102], {"linear": logits[98:102]}).calibrate({"linear": 1.0})
     assert few.thresholds[0.001] > few.thresholds[0.05]
+
+
+def test_members_are_weighed_by_how_surely_they_are_the_best() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 60)
+
+    def logits(gap: float) -> np.ndarray:
+        return generator.normal(size=(120, 32)) + gap * labels[:, None]
+
+    perfect, good, poor, chance = logits(50), logits(2), logits(0.5), logits(0)
+    tied = HeldOut(labels, {"linear": perfect, "all": 2 * perfect, "top": chance}).choose_weights(seed=0)
+    assert tied == {"linear": 1, "all": 0, "top": 0}  # what is no better than the linear model is not used
+    clear = HeldOut(labels, {"linear": poor, "all": good, "top": chance}).choose_weights(seed=0)
+    assert clear == pytest.approx({"linear": 1 / 6, "all": 4 / 6, "top": 1 / 6})
+    unsure = HeldOut(labels, {"linear": poor, "all": logits(0.55), "top": chance}).choose_weights(seed=0)
+    assert 1 / 6 < unsure["linear"] < 1 and sum(unsure.values()) == pytest.approx(1)
 
 
 def test_scores_keep_their_order_where_held_out_videos_show_none() -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1], 20)
     logits = generator.normal(size=(40, 32)) - labels[:, None]
-    assert HeldOut(labels, logits, logits).calibrate().slope > 0
+    assert HeldOut(labels, {"linear": logits}).calibrate({"linear": 1.0}).slope > 0
 
 
 def test_a_run_reports_and_keeps_what_it_measured(store: Store, tmp_path: Path) -> None:
