@@ -143,6 +143,14 @@ def draw(indices: np.ndarray, count: int, generator: np.random.Generator) -> np.
     return np.concatenate([generator.permutation(indices) for _ in range(rounds)])[:count]
 
 
+def draw_halves(
+    abnormal: np.ndarray, normal: np.ndarray, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw equally many videos of both kinds: `count`, or as many as the larger kind has."""
+    half = min(count, max(len(abnormal), len(normal)))
+    return draw(abnormal, half, generator), draw(normal, half, generator)
+
+
 def compute_statistics(view: SegmentView, scale: int, indices: np.ndarray) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (D,) of the features of one scale over videos, segments and patches."""
     count, total, squares = 0, 0.0, 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +15,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from ssrl.config import Calibration, TrainConfig
-from ssrl.model.blend import Blend, BlendOutput
+from ssrl.model.blend import Blend, BlendOutput, CompactNetwork
 from ssrl.model.build import Network
 from ssrl.model.network import Output
 from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation, measure_spread
-from ssrl.train.data import Bags, Features, TrainingFeatures, draw
+from ssrl.train.data import Bags, Features, TrainingFeatures, draw_halves
 from ssrl.train.held_out import Reference, score_held_out
-from ssrl.train.losses import Losses, compute_blend_losses, compute_losses
+from ssrl.train.losses import Losses, compute_balanced_loss, compute_losses
 
 Weights = Mapping[str, Tensor]
 Measure = Callable[[Network], float | None]
@@ -69,7 +70,8 @@ class StageTrainer:
         self.folds = np.full(len(bags.training), -1)
         if isinstance(network, Blend):
             self.folds = bags.assign_folds(network.config.num_folds, config.seed)
-        self.half = min(config.videos_per_half, max(len(bags.abnormal), len(bags.normal)))
+        # A network's operations are too small to divide among threads.
+        self.pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
         self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
         parameters = self.trainable or [nn.Parameter(torch.zeros(1))]  # an optimizer needs one, a linear model has none
@@ -102,17 +104,11 @@ class StageTrainer:
         return state
 
     def step(self, step: int) -> Losses:
-        """Train on one batch of equally many abnormal and normal videos."""
-        generator = np.random.default_rng([self.config.seed, 2, self.stage, step])
-        torch.manual_seed(int(generator.integers(2**31)))
-        abnormal = draw(self.bags.abnormal, self.half, generator)
-        normal = draw(self.bags.normal, self.half, generator)
+        """Train on one batch of equally many abnormal and normal videos, or on one for each network of a blend."""
         self.network.train()
-        indices = np.concatenate([abnormal, normal])
-        losses = self._compute_losses(self.features.run(self.network, indices), indices)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self._step_blend(step) if isinstance(self.network, Blend) else self._step_network(step)
         if self.trainable:
-            self.optimizer.zero_grad(set_to_none=True)
-            losses.total.backward()
             self._set_learning_rate(step)
             self.optimizer.step()
         return losses
@@ -135,20 +131,36 @@ class StageTrainer:
         }
         return Calibrated({**weights, **measured}, calibration, held_out.compute_auc(shares))
 
-    def _compute_losses(self, output: Output | BlendOutput, indices: np.ndarray) -> Losses:
-        if isinstance(output, BlendOutput):
-            assert isinstance(self.network, Blend)
-            if not self.trainable:
-                return Losses(torch.zeros(()))
-            model = self.network.config
-            folds = np.full(len(self.bags.view.ids), -1)
-            folds[self.bags.training] = self.folds
-            held_out = np.array(model.held_out_folds)[:, None] == folds[indices]  # (M, B)
-            seen = torch.from_numpy(~held_out).float().to(self.device)
-            labels = torch.from_numpy(np.isin(indices, self.bags.abnormal)).float().to(self.device)
-            return compute_blend_losses(output, labels, seen, model.losses, self.config.loss)
-        abnormal, normal = _slice(output, slice(None, self.half)), _slice(output, slice(self.half, None))
-        return compute_losses(abnormal, normal, self.config.loss)
+    def _step_network(self, step: int) -> Losses:
+        generator = np.random.default_rng([self.config.seed, 2, self.stage, step])
+        torch.manual_seed(int(generator.integers(2**31)))
+        abnormal, normal = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
+        output = self.features.run(self.network, np.concatenate([abnormal, normal]))
+        losses = compute_losses(*_split(output, len(abnormal)), self.config.loss)
+        losses.total.backward()
+        return losses
+
+    def _step_blend(self, step: int) -> Losses:
+        """The networks are independent: each has batches of its own, from the videos that it sees, and a thread."""
+        assert isinstance(self.network, Blend)
+        members = range(len(self.network.networks))
+        return Losses(sum(self.pool.map(lambda i: self._step_member(step, i), members), torch.zeros(())))
+
+    def _step_member(self, step: int, index: int) -> Tensor:
+        assert isinstance(self.network, Blend) and isinstance(self.features, PreparedFeatures)
+        network, model = self.network.networks[index], self.network.config
+        assert isinstance(network, CompactNetwork)
+        generator = np.random.default_rng([self.config.seed, 2, self.stage, step, index])
+        network.seed_dropout(int(generator.integers(2**31)))
+        hidden = self.bags.training[self.folds == model.held_out_folds[index]]
+        seen = [np.setdiff1d(kind, hidden) for kind in (self.bags.abnormal, self.bags.normal)]
+        abnormal, normal = draw_halves(seen[0], seen[1], self.config.videos_per_half, generator)
+        labels = torch.tensor([1.0] * len(abnormal) + [0.0] * len(normal), device=self.device)
+        top = self.config.loss.top_segments if model.losses[index] == "top" else None
+        logits = network(self.features.select(np.concatenate([abnormal, normal])))
+        loss = compute_balanced_loss(logits, labels, top)
+        loss.backward()
+        return loss.detach().cpu()
 
     def _set_learning_rate(self, step: int) -> None:
         if self.config.schedule == "cosine":
@@ -211,8 +223,11 @@ def compute_video_auc(network: Network, bags: Bags, features: TrainingFeatures) 
     return float(roc_auc_score(bags.held_out_labels, scores))
 
 
-def _slice(output: Output, part: slice) -> Output:
-    return Output(output.scores[part], output.features[part], output.crop_scores[part])
+def _split(output: Output | BlendOutput, count: int) -> tuple[Output, Output]:
+    """Split a batch after its first `count` videos."""
+    assert isinstance(output, Output)
+    first, rest = slice(None, count), slice(count, None)
+    return tuple(Output(output.scores[part], output.features[part], output.crop_scores[part]) for part in (first, rest))  # type: ignore[return-value]
 
 
 def _copy_weights(network: Network) -> Weights:

@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssrl.config import LossConfig
-from ssrl.model.blend import BlendOutput
-from ssrl.model.config import MemberLoss
 from ssrl.model.network import Output
 
 SCORE_FLOOR = 1e-6  # keeps the logarithms of eq. 9 finite
@@ -53,15 +51,6 @@ def compute_losses(abnormal: Output, normal: Output, config: LossConfig, trainin
         config.sparsity_weight * _compute_sparsity(abnormal.scores, config),
         config.smoothness_weight * _compute_smoothness(abnormal.scores, config),
     )
-
-
-def compute_blend_losses(
-    output: BlendOutput, labels: Tensor, seen: Tensor, losses: tuple[MemberLoss, ...], config: LossConfig
-) -> Losses:
-    """Each network's own loss, summed, on the videos (B,) that it sees: `seen` is (M, B) of 0 and 1."""
-    tops = [config.top_segments if loss == "top" else None for loss in losses]
-    each = [compute_balanced_loss(output.logits[:, i], labels, top, seen[i]) for i, top in enumerate(tops)]
-    return Losses(torch.stack(each).sum())
 
 
 def compute_balanced_loss(

@@ -161,7 +161,12 @@ class Trainer:
                 self._log({"stage": stage, "step": state.step, self.config.select: state.best_value})
 
         state = trainer.run(state, self._choose_measure(bags, trainer), on_step, on_check)
-        last, best = (trainer.calibrate(weights, reference) for weights in (state.result, state.best_weights))
+        last = trainer.calibrate(state.result, reference)
+        last_test_auc = self._measure_test_auc(network, last.weights)
+        best, best_test_auc = last, last_test_auc
+        if state.best_step != state.step:
+            best = trainer.calibrate(state.best_weights, reference)
+            best_test_auc = self._measure_test_auc(network, best.weights)
         result = StageResult(
             stage,
             network.config.scales,
@@ -169,10 +174,10 @@ class Trainer:
             state.best_step,
             state.best_value,
             state.step,
-            self._measure_test_auc(network, best.weights),
-            self._measure_test_auc(network, last.weights),
+            best_test_auc,
+            last_test_auc,
             linear_test_auc,
-            best.held_out_auc if self.fold is None else compute_video_auc(network, bags, trainer.features),
+            best.held_out_auc if self.fold is None else self._score_fold(network, best, bags, trainer),
             linear_auc,
             round(time.monotonic() - start, 2),
         )
@@ -188,6 +193,10 @@ class Trainer:
                 raise UserError("--select test needs test videos with frame labels; use --select last or val")
             return self.test_auc
         return None
+
+    def _score_fold(self, network: Network, best: Calibrated, bags: Bags, trainer: StageTrainer) -> float | None:
+        network.load_state_dict(dict(best.weights))
+        return compute_video_auc(network.eval(), bags, trainer.features)
 
     def _measure_test_auc(self, network: Network, weights: Weights) -> float | None:
         if self.test_auc is None:

@@ -83,6 +83,21 @@ class Preparation(nn.Module):
         return pooled, (x - self.patch_mean) @ self.projection
 
 
+class Dropout(nn.Module):
+    """Dropout that draws from a generator of its own where it is given one, so that networks can train side by side."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.probability:
+            return x
+        kept = 1 - self.probability
+        return x * torch.empty_like(x).bernoulli_(kept, generator=self.generator).div_(kept)
+
+
 class Branch(nn.Module):
     """One scale's term of the snippet feature: (R, F), (R, N, P) → (R, W)."""
 
@@ -90,7 +105,7 @@ class Branch(nn.Module):
         super().__init__()
         W, P = config.width, config.patch_dim
         self.grid = config.grids[scale]
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.input_dropout = Dropout(config.input_dropout)
         self.shortcut = nn.Linear(config.pooled_dim(scale), W, bias=False)
         self.psr = psr
         self.has_patches = scale != WHOLE_FRAME
@@ -132,7 +147,7 @@ class CompactNetwork(nn.Module):
             }
         )
         self.vtr = RelationNetwork(config.width, config.vtr)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.fc1 = nn.Linear(config.width, config.head_width)
         self.fc2 = nn.Linear(config.head_width, 1)
         nn.init.zeros_(self.fc2.bias)
@@ -147,6 +162,12 @@ class CompactNetwork(nn.Module):
         assert isinstance(norm, nn.BatchNorm1d)
         nn.init.zeros_(norm.weight)
         return network
+
+    def seed_dropout(self, seed: int) -> None:
+        generator = torch.Generator(self.fc1.weight.device).manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
 
     def forward(self, prepared: Prepared) -> Tensor:
         features = sum(branch(*prepared.scales[int(scale)]) for scale, branch in self.branches.items())  # (R, W)
