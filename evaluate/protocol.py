@@ -38,6 +38,7 @@ class VideoScores:
     scores: np.ndarray  # (T,) float in 0..1, one per snippet or segment
     frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
     threshold: float = THRESHOLD  # a score of this or more raises an alarm
+    distance: float | None = None  # from the training videos; above 1: unlike them
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.frames_per_snippet < 1:
@@ -114,6 +115,11 @@ class VideoScores:
         """The intervals [start, stop), cut at the end of the video."""
         clipped = ((start, min(stop, self.num_frames)) for start, stop in self.anomalies or ())
         return tuple((start, stop) for start, stop in clipped if start < stop)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the video is so unlike the training videos that its scores mean little."""
+        return self.distance is not None and self.distance > 1
 
     @property
     def flagged_share(self) -> float:

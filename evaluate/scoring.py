@@ -14,6 +14,7 @@ from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.protocol import THRESHOLD, VideoScores
 from ssrl.geometry import Grid
 from ssrl.model.build import Network
+from ssrl.model.domain import Domain
 from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds
@@ -23,19 +24,24 @@ PATH_STEPS = 16  # of integrated gradients
 
 
 def score_split(
-    network: Network, store: Store, split: Split = "test", threshold: float = THRESHOLD
+    network: Network, store: Store, split: Split = "test", threshold: float = THRESHOLD, domain: Domain | None = None
 ) -> Iterator[VideoScores]:
     """Score every snippet of every video of one split. One video at a time is in memory."""
     records = store.records(split)
     if not records:
         raise UserError(f"{store.root} has no {split} videos; extract some, with split {split} in the manifest")
     for record in records:
-        yield score_video(network, store, record, threshold)
+        yield score_video(network, store, record, threshold, domain)
 
 
-def score_video(network: Network, store: Store, record: StoredVideo, threshold: float = THRESHOLD) -> VideoScores:
+def score_video(
+    network: Network, store: Store, record: StoredVideo, threshold: float = THRESHOLD, domain: Domain | None = None
+) -> VideoScores:
     features = store.all_features(record.id, network.config.scales)
-    return VideoScores(record, score_snippets(network, features), store.config.geometry.frames_per_snippet, threshold)
+    scores, distance = score_snippets(network, features), None
+    if domain is not None:
+        distance = domain.measure({scale: torch.from_numpy(x.astype(np.float32)) for scale, x in features.items()})
+    return VideoScores(record, scores, store.config.geometry.frames_per_snippet, threshold, distance)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from ssrl.errors import UserError
 from ssrl.files import replacing
 from ssrl.model.build import Network, build_network
 from ssrl.model.config import AnyModelConfig
+from ssrl.model.domain import Domain
 from ssrl.plain import from_plain, to_plain
 
 FORMAT = "ssrl-checkpoint-3"
@@ -62,6 +63,7 @@ class Checkpoint:
     training: TrainConfig | None = None
     stages: tuple[StageResult, ...] = ()  # up to the one that gave these weights
     calibration: Calibration | None = None  # of its scores; None if no training video was held out
+    domain: Domain | None = None  # of the training videos; None if none was held out
     imported_from: str = ""  # file name of imported weights
 
     def build_network(self, device: str | torch.device = "cpu") -> Network:
@@ -146,6 +148,7 @@ def _from_first_format(value: Mapping[str, Any]) -> dict[str, Any]:
         "training": _complete(_rename(trained)) if "scales" in trained else None,
         "stages": [] if imported else [{**stage, "linear_test_auc": None, **NOT_HELD_OUT} for stage in stages],
         "calibration": None,
+        "domain": None,
         "imported_from": imported.removeprefix("imported from "),
     }
 
@@ -157,7 +160,7 @@ def _from_second_format(value: Mapping[str, Any]) -> dict[str, Any]:
         model["cross_fit"] = False
         weights["calibration"] = torch.tensor([1.0, 0.0])
     stages = [{**stage, **NOT_HELD_OUT} for stage in value.get("stages", ())]
-    return {**value, "model": model, "weights": weights, "stages": stages, "calibration": None}
+    return {**value, "model": model, "weights": weights, "stages": stages, "calibration": None, "domain": None}
 
 
 def _rename(settings: Any) -> Any:

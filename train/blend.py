@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssrl.model.blend import Blend, BlendOutput, LinearModel, Preparation, Prepared
+from ssrl.model.blend import Blend, BlendOutput, LinearModel, Preparation, Prepared, pool
 from ssrl.model.build import Network
 from ssrl.store.segments import SegmentView
 from ssrl.train.data import Bags, Features
@@ -57,10 +57,19 @@ class PreparedFeatures:
         """Of some videos of the view; without a copy where they are all there are, in their order."""
         if np.array_equal(indices, self.indices):
             return self.prepared
-        snippets = self.prepared.snippets[torch.from_numpy(np.searchsorted(self.indices, indices)).to(self.device)]
-        rows, places = snippets.unique(return_inverse=True)
+        rows, places = self._find_segments(indices).unique(return_inverse=True)
         scales = {scale: (pooled[rows], patches[rows]) for scale, (pooled, patches) in self.prepared.scales.items()}
         return Prepared(scales, places)
+
+    def find_rows(self, indices: np.ndarray) -> Tensor:
+        """The rows of the distinct segments of some videos."""
+        return self._find_segments(indices).unique()
+
+    def _find_segments(self, indices: np.ndarray) -> Tensor:
+        """(V, S)"""
+        places = torch.from_numpy(np.searchsorted(self.indices, indices)).to(self.device)
+        segments: Tensor = self.prepared.snippets[places]
+        return segments
 
     def run(self, network: Network, indices: np.ndarray) -> BlendOutput:
         assert isinstance(network, Blend)
@@ -133,7 +142,7 @@ def _fit_scale(preparation: Preparation, view: SegmentView, indices: np.ndarray,
     pooled, patches, sample = Moments(), Moments(), []
     for index in indices:
         values = torch.from_numpy(np.array(view.scales[preparation.scale][index], dtype=np.float32))
-        pooled.add(preparation.pool(values))
+        pooled.add(pool(values, preparation.scale))
         flat = values.flatten(0, 1)  # (S * N, D)
         patches.add(flat)
         sample.append(flat[int(index) % stride :: stride].clone())  # a view would keep the whole video

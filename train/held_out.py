@@ -20,9 +20,11 @@ from ssrl.config import FALSE_ALARM_RATES, Calibration
 from ssrl.model.blend import Blend, LinearModel
 from ssrl.model.build import Network
 from ssrl.model.config import LINEAR_FOLDS
+from ssrl.model.domain import Domain
 from ssrl.model.recipes import Grids, linear_model
 from ssrl.train.blend import CHUNK_VIDEOS, PreparedFeatures, fit_linear, fit_logistic, fit_preparation
 from ssrl.train.data import Bags, TrainingFeatures
+from ssrl.train.domain import fit_domain
 
 FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
 LINEAR = "linear"
@@ -114,6 +116,7 @@ class Reference:
     network: Blend
     fold_models: tuple[LinearModel, ...]  # each fitted without one fold; none if nothing can be held out
     held_out: HeldOut | None
+    domain: Domain | None
 
 
 def fit_reference(
@@ -132,7 +135,8 @@ def fit_reference(
         fit_linear(reference, prepared, bags)
     folds = bags.assign_folds(num_folds, seed)
     models = _fit_folds(prepared, bags, folds, reference.config.linear_l2)
-    return Reference(reference.eval(), models, score_held_out(reference, models, prepared, bags, folds))
+    held_out = score_held_out(reference, models, prepared, bags, folds)
+    return Reference(reference.eval(), models, held_out, fit_domain(reference, prepared, bags, folds))
 
 
 def score_held_out(

@@ -31,6 +31,7 @@ from ssrl.config import TrainConfig
 from ssrl.errors import UserError
 from ssrl.model.build import Network, build_network
 from ssrl.model.config import AnyModelConfig
+from ssrl.model.domain import Domain
 from ssrl.model.network import SSRL
 from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
@@ -181,7 +182,7 @@ class Trainer:
             linear_auc,
             round(time.monotonic() - start, 2),
         )
-        self._finish_stage(network.config, result, done, last, best)
+        self._finish_stage(network.config, result, done, last, best, reference.domain)
         watcher.stage_ends(result)
         return result
 
@@ -205,17 +206,25 @@ class Trainer:
         return self.test_auc(network.eval())
 
     def _finish_stage(
-        self, model: AnyModelConfig, result: StageResult, done: list[StageResult], last: Calibrated, best: Calibrated
+        self,
+        model: AnyModelConfig,
+        result: StageResult,
+        done: list[StageResult],
+        last: Calibrated,
+        best: Calibrated,
+        domain: Domain | None,
     ) -> None:
         results = [*done, result]
         for name, calibrated in ((LAST, last), (BEST, best), (self._get_stage_path(result.stage).name, best)):
-            save_checkpoint(self.folder / name, self._make_checkpoint(model, calibrated, results))
+            save_checkpoint(self.folder / name, self._make_checkpoint(model, calibrated, results, domain))
         self._save_state(result.stage + 1, results, StageState())
         self._log(to_plain(result))
 
-    def _make_checkpoint(self, model: AnyModelConfig, best: Calibrated, results: list[StageResult]) -> Checkpoint:
+    def _make_checkpoint(
+        self, model: AnyModelConfig, best: Calibrated, results: list[StageResult], domain: Domain | None
+    ) -> Checkpoint:
         features = FeatureSource(str(self.store.root.resolve()), self.store.config)
-        return Checkpoint(model, best.weights, features, self.config, tuple(results), best.calibration)
+        return Checkpoint(model, best.weights, features, self.config, tuple(results), best.calibration, domain)
 
     def _save_state(self, stage: int, done: list[StageResult], state: StageState) -> None:
         saved = SavedRun(self.config, self.model, self.store.config.fingerprint, stage, tuple(done), state, self.fold)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option
-from ssrl.console import EXIT_FAILED, handle_errors, results
+from ssrl.console import EXIT_FAILED, handle_errors, results, warn
 from ssrl.workflows.score import ScoreRequest, score_videos
 
 PATH = click.Path(path_type=Path)
@@ -36,7 +36,14 @@ def main(**options: Any) -> None:
     with ExtractionProgress() as progress:
         result = score_videos(request, progress)
     for video in sorted(result.videos, key=lambda video: -video.highest_score):
-        results.print(f"{video.highest_score:.3f}  {video.id}", markup=False)
+        unlike = f"  unlike the training videos ({video.distance:.1f} times their distance)" if video.is_foreign else ""
+        results.print(f"{video.highest_score:.3f}  {video.id}{unlike}", markup=False)
+    foreign = sum(video.is_foreign for video in result.videos)
+    if foreign:
+        warn(
+            f"{foreign} of {len(result.videos)} videos are unlike the videos that this checkpoint was trained on, so "
+            f"their scores mean little; train on videos of this camera, or add some to the training set"
+        )
     if result.page is not None:
         results.print(f"scores, heatmaps and page: {result.page}", markup=False)
     for video_id, reason in result.failed.items():

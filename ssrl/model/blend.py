@@ -56,6 +56,11 @@ class BlendOutput:
     logits: Tensor  # (B, M, T), of each network
 
 
+def pool(x: Tensor, scale: int) -> Tensor:
+    """(R, N, D) → (R, F): mean over crops, or mean and max over patches."""
+    return x.mean(dim=1) if scale == WHOLE_FRAME else torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=-1)
+
+
 class Preparation(nn.Module):
     """The fixed part of one scale: statistics and principal components of the training videos."""
 
@@ -72,12 +77,8 @@ class Preparation(nn.Module):
         self.patch_mean: Tensor
         self.projection: Tensor
 
-    def pool(self, x: Tensor) -> Tensor:
-        """(R, N, D) → (R, F): mean over crops, or mean and max over patches."""
-        return x.mean(dim=1) if self.scale == WHOLE_FRAME else torch.cat([x.mean(dim=1), x.amax(dim=1)], dim=-1)
-
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = (self.pool(x) - self.mean) / self.std
+        pooled = (pool(x, self.scale) - self.mean) / self.std
         if self.scale == WHOLE_FRAME:
             return pooled, pooled.new_empty(len(pooled), 0, self.projection.shape[1])
         return pooled, (x - self.patch_mean) @ self.projection

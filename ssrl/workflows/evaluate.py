@@ -88,6 +88,7 @@ class EvaluateResult:
             "selection": to_plain(self.selected),
             "stages": to_plain(self.checkpoint.stages),
             "calibration": to_plain(self.checkpoint.calibration),
+            "unlike_training": [video.id for video in self.videos if video.is_foreign],
             "checkpoint": str(self.checkpoint_path),
             "features": str(self.store.root),
         }
@@ -121,7 +122,7 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     watcher.scoring_begins(len(store.records("test")))
     videos = []
     threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
-    for video in score_split(network, store, threshold=threshold):
+    for video in score_split(network, store, threshold=threshold, domain=checkpoint.domain):
         videos.append(video)
         watcher.video_scored(video)
     evaluation = evaluate(videos, request.protocol)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssrl.errors import UserError
 from ssrl.hardware import Device
@@ -44,6 +44,23 @@ class ScoreResult:
     failed: Mapping[str, str]  # id → reason
     page: Path | None  # None if no video was readable
 
+    def to_json(self) -> dict[str, Any]:
+        """The content of scores.json."""
+        return {
+            "videos": [
+                {
+                    "id": video.id,
+                    "highest_score": video.highest_score,
+                    "threshold": video.threshold,
+                    "share_above_threshold": video.flagged_share,
+                    "distance": video.distance,  # from the training videos; above 1: unlike them
+                    "unlike_training": video.is_foreign,
+                }
+                for video in self.videos
+            ],
+            "failed": dict(self.failed),
+        }
+
 
 def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None) -> ScoreResult:
     """Extract features of new videos like those that the checkpoint was trained on, and score every snippet.
@@ -56,6 +73,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.evaluate.scoring import score_video
     from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
     from ssrl.extract.runtimes import choose_runtime
+    from ssrl.files import write_json
     from ssrl.hardware import choose_device
     from ssrl.store.reader import Store
     from ssrl.store.writer import StoreWriter
@@ -76,7 +94,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     network, store = checkpoint.build_network(choose_device(request.device)), Store(writer.root)
     threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
     scored = tuple(
-        score_video(network, store, store.record(video.id), threshold)
+        score_video(network, store, store.record(video.id), threshold, checkpoint.domain)
         for video in videos
         if video.id not in summary.failed
     )
@@ -86,7 +104,9 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
         "threshold": describe_threshold(checkpoint, request.false_alarms),
     }
     page = _write_page(out, network, store, scored, facts, request) if scored else None
-    return ScoreResult(scored, summary.failed, page)
+    result = ScoreResult(scored, summary.failed, page)
+    write_json(out / "scores.json", result.to_json())
+    return result
 
 
 def load_same_encoder(checkpoint: Checkpoint, name: str, weights: str | None = None) -> Encoder:
