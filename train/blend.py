@@ -63,7 +63,8 @@ class PreparedFeatures:
 
     def find_rows(self, indices: np.ndarray) -> Tensor:
         """The rows of the distinct segments of some videos."""
-        return self._find_segments(indices).unique()
+        rows: Tensor = self._find_segments(indices).unique()
+        return rows
 
     def _find_segments(self, indices: np.ndarray) -> Tensor:
         """(V, S)"""

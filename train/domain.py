@@ -5,6 +5,8 @@ Shapes: V videos, S segments, R rows, F pooled features of all scales, K compone
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,7 +40,8 @@ def fit_domain(reference: Blend, features: PreparedFeatures, bags: Bags, folds: 
         means[preparation.scale] = (preparation.mean + mean[part] * preparation.std).cpu()
         projections[preparation.scale] = (projection[part] / preparation.std[:, None]).cpu()
         start = part.stop
-    return Domain(means, projections, float(np.quantile(distances, WITHIN)))
+    rank = min(math.ceil(WITHIN * (len(distances) + 1)), len(distances))  # of conformal prediction
+    return Domain(means, projections, float(np.sort(distances)[rank - 1]))
 
 
 def _fit(features: PreparedFeatures, indices: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,7 @@ def main(**options: Any) -> None:
         unlike = f"  unlike the training videos ({video.distance:.1f} times their distance)" if video.is_foreign else ""
         results.print(f"{video.highest_score:.3f}  {video.id}{unlike}", markup=False)
     foreign = sum(video.is_foreign for video in result.videos)
-    if foreign:
+    if 2 * foreign > len(result.videos):  # of videos like the training videos, about one in ten is outside too
         warn(
             f"{foreign} of {len(result.videos)} videos are unlike the videos that this checkpoint was trained on, so "
             f"their scores mean little; train on videos of this camera, or add some to the training set"
