@@ -97,7 +97,13 @@ def _build(
                 def read(start: int, stop: int, video_id: str = video_id, scale: int = scale) -> np.ndarray:
                     return store.features(video_id, scale, start, stop)
 
-                array[index] = _pool(read, num_rows, num_segments)
+                pooled = _pool(read, num_rows, num_segments)
+                if not np.isfinite(pooled).all():
+                    raise UserError(
+                        f"the features of {video_id} at scale {scale} hold NaN or infinite values; "
+                        f"delete {get_video_path(store.root, video_id)} and extract or import the video again"
+                    )
+                array[index] = pooled
             if on_video is not None:
                 on_video(video_id)
         file.attrs["state"] = state

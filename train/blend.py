@@ -150,17 +150,31 @@ def _fit_scale(preparation: Preparation, view: SegmentView, indices: np.ndarray,
     preparation.mean.copy_(pooled.mean)
     preparation.std.copy_(pooled.shrunken_std(shrinkage))
     preparation.patch_mean.copy_(patches.mean)
-    preparation.projection.copy_(
-        _find_components(torch.cat(sample), patches, shrinkage, preparation.projection.shape[1])
-    )
+    preparation.projection.copy_(_project(torch.cat(sample), patches, shrinkage, preparation.projection.shape[1]))
 
 
-def _find_components(sample: Tensor, patches: Moments, shrinkage: float, count: int) -> Tensor:
+def find_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The principal components (F, K) of most variance of centered rows (R, F), and their variances (K,); K is `count`,
+    or fewer if the rows span less. Solved in the smaller of the two dimensions.
+    """
+    by_rows = len(rows) < rows.shape[1]
+    products = rows @ rows.T if by_rows else rows.T @ rows
+    values, vectors = torch.linalg.eigh(products / len(rows))  # rising
+    values, vectors = values.flip(0)[:count].clamp(min=0), vectors.flip(1)[:, :count]
+    if not by_rows:
+        return vectors, values
+    spanned = values > 1e-6 * values[0]
+    values, vectors = values[spanned], vectors[:, spanned]
+    return rows.T @ vectors / (len(rows) * values).sqrt(), values
+
+
+def _project(sample: Tensor, patches: Moments, shrinkage: float, count: int) -> Tensor:
     """(D, P): standardize, project on the principal components of most variance, scale to unit variance over all."""
     std = patches.shrunken_std(shrinkage)
     standardized = (sample - patches.mean) / std
-    _, vectors = torch.linalg.eigh(standardized.T @ standardized / len(standardized))  # rising eigenvalues
-    components = vectors.flip(1)[:, :count]
+    components = torch.zeros(len(std), count, device=std.device)
+    found, _ = find_components(standardized, count)
+    components[:, : found.shape[1]] = found
     scale: Tensor = (standardized @ components).std().clamp(min=1e-6)
     projection: Tensor = components / std[:, None] / scale
     return projection

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ssrl.model.blend import Blend, Preparation
 from ssrl.model.domain import Domain, measure_distance
-from ssrl.train.blend import PreparedFeatures
+from ssrl.train.blend import EPSILON, PreparedFeatures, find_components
 from ssrl.train.data import Bags
 
 MAX_ROWS = 1024  # segments that the components are computed from, evenly from all videos
@@ -49,12 +49,10 @@ def _fit(features: PreparedFeatures, indices: np.ndarray) -> tuple[Tensor, Tenso
     rows = _gather(features, np.sort(indices), MAX_ROWS)
     mean = rows.mean(dim=0)
     centered = rows - mean
-    values, vectors = torch.linalg.eigh(centered @ centered.T / len(rows))  # rising
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    enough = int((values.cumsum(0) < KEPT_VARIANCE * values.sum()).sum()) + 1
-    count = min(enough, MAX_COMPONENTS, len(rows) - 1)
-    components = centered.T @ vectors[:, :count] / (len(rows) * values[:count]).sqrt()  # orthonormal
-    return mean, components / values[:count].sqrt()
+    components, variances = find_components(centered, min(MAX_COMPONENTS, max(1, len(rows) - 1)))
+    total = centered.square().sum() / len(rows)
+    count = int((variances.cumsum(0) < KEPT_VARIANCE * total).sum()) + 1
+    return mean, components[:, :count] / variances[:count].clamp(min=EPSILON).sqrt()
 
 
 def _gather(features: PreparedFeatures, indices: np.ndarray, count: int | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,14 +16,16 @@ from ssrl.commands.train import print_comparison
 from ssrl.errors import UserError
 from ssrl.model.blend import Blend
 from ssrl.model.recipes import blend_model, blend_training, linear_model, set_members
+from ssrl.store.layout import VideoRecord, get_video_path
 from ssrl.store.reader import Store
 from ssrl.store.segments import open_segment_view
+from ssrl.store.writer import StoreWriter
 from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation
 from ssrl.train.data import Bags, Fold, make_bags
 from ssrl.train.held_out import HeldOut, fit_reference
 from ssrl.train.loop import StageTrainer
 from ssrl.workflows.train import TrainRequest, choose_num_folds, cross_validate, train_model
-from tests.stores import D, write_store
+from tests.stores import CONFIG, D, write_store
 
 CPU = torch.device("cpu")
 
@@ -225,3 +228,31 @@ def test_footage_unlike_the_training_videos_is_noticed(store: Store, tmp_path: P
         expected = np.sqrt((np.median(sum(parts), axis=0) ** 2).mean()) / checkpoint.domain.limit
         got = checkpoint.domain.measure({r: torch.from_numpy(x.astype(np.float32)) for r, x in features.items()})
         assert got == pytest.approx(expected, rel=0.25)  # torch's median of an even number is the lower one
+
+
+@pytest.mark.parametrize(
+    ("dim", "abnormal", "normal"), [(64, 5, 5), (256, 1, 9), (256, 9, 1), (256, 1, 1), (2048, 3, 2), (4096, 2, 3)]
+)
+def test_any_number_of_short_videos_of_any_dimension_trains(
+    tmp_path: Path, dim: int, abnormal: int, normal: int
+) -> None:
+    """Videos of one to four snippets, without special options."""
+    config = replace(CONFIG, feature_dim=dim)
+    writer, generator = StoreWriter(tmp_path / "store", config), np.random.default_rng(0)
+    for index in range(abnormal + normal):
+        label, num_snippets = int(index < abnormal), 1 + index % 4
+        with writer.video(f"v{index}") as file:
+            file.append({r: generator.normal(size=config.shape(r, num_snippets)) + label for r in config.scales})
+            file.finish(VideoRecord(f"v{index}", 16 * num_snippets, label, "train", "", 25.0))
+    run = train_model(TrainRequest(tmp_path / "store", tmp_path / "run", scales=(1, 2), steps=4))
+    checkpoint = load_checkpoint(run.best)
+    assert all(torch.isfinite(value).all() for value in checkpoint.weights.values())
+    assert (checkpoint.calibration is None) == (min(abnormal, normal) < 2)
+
+
+def test_features_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store")
+    with h5py.File(get_video_path(store.root, store.ids()[3]), "r+") as file:
+        file["scale2"][0, 0, 0] = np.nan
+    with pytest.raises(UserError, match=r"features of folder/video 03 at scale 2 hold NaN"):
+        train_model(TrainRequest(store.root, tmp_path / "run"))
