@@ -1,44 +1,82 @@
 """The recipes side by side: python -m benchmarks.recipes features/ped2 features/synthetic --out docs/recipes.md
 
 Trains every recipe on every store with several seeds, without selection on test labels, and writes one page: the frame
-AUC of each stage at its last step, mean and standard deviation over seeds. If killed, it continues.
+AUC of each stage at its last step, mean and standard deviation over seeds. If killed, it continues. A recipe is written
+
+    blend                          as for --recipe
+    blend:psr=None:shrinkage=0.0   with other values of its fields (of BlendConfig, ModelConfig or TrainConfig)
+    blend:members=2                with so many networks of each kind
+    blend@equal                    trained as blend, its members weighed otherwise (see PARTS)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import click
+import torch
 
+from ssrl.checkpoints import load_checkpoint
 from ssrl.commands.options import parse_numbers
 from ssrl.commands.progress import TrainingProgress
 from ssrl.console import note, results
+from ssrl.evaluate.scoring import make_frame_auc
 from ssrl.files import write_text
 from ssrl.hardware import count_cores, describe_processor
+from ssrl.model.blend import Blend
+from ssrl.model.config import BlendConfig
 from ssrl.model.recipes import RECIPES
 from ssrl.paper_tables.markdown import format_table
 from ssrl.store.reader import Store
-from ssrl.workflows.train import TrainRequest, train_model
+from ssrl.train.stages import Run, Trainer
+from ssrl.workflows.train import TrainRequest, open_trainer
 
 Aucs = Sequence[Sequence[float]]  # seed → stage → frame AUC in per cent
 NOTE = (
     "Frame AUC in per cent at the last step of each stage, mean ± standard deviation over seeds; no step was selected "
     "on test labels. The last column is the last stage minus the whole frame alone, paired by seed. The linear model "
-    "has no randomness."
+    "has no randomness. `RECIPE:FIELD=VALUE` is the recipe with another value of that field. `blend@equal` weighs its "
+    "linear model and both kinds of networks alike instead of by held-out videos, `blend@networks` leaves the linear "
+    "model out, `blend@all` and `blend@top` are the networks of one kind, and `blend@first` is the linear model with "
+    "one network of each kind."
 )
+
+
+def share_alike(*kinds: str) -> Callable[[BlendConfig], Sequence[float]]:
+    """Weigh some kinds of a blend's members alike, and leave out the others."""
+
+    def weigh(config: BlendConfig) -> Sequence[float]:
+        shares = {kind: float(kind in kinds) / len(kinds) for kind in ("linear", *config.losses)}
+        return config.divide_weights(shares)
+
+    return weigh
+
+
+def take_first(config: BlendConfig) -> Sequence[float]:
+    """Weigh the linear model and the first network of each kind alike."""
+    firsts = {config.losses.index(loss) for loss in config.losses}
+    weights = [1.0, *(float(i in firsts) for i in range(len(config.losses)))]
+    return [weight / sum(weights) for weight in weights]
+
+
+PARTS: Mapping[str, Callable[[BlendConfig], Sequence[float]]] = {
+    "equal": share_alike("linear", "all", "top"),
+    "networks": share_alike("all", "top"),
+    "all": share_alike("all"),
+    "top": share_alike("top"),
+    "first": take_first,
+}
 
 
 @click.command()
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--recipes",
-    default=",".join(RECIPES),
-    show_default=True,
-    help="Separated by commas; with an ablation as blend:no-psr.",
-)
+@click.option("--recipes", default=",".join(RECIPES), show_default=True, help="Separated by commas.")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, callback=parse_numbers)
 @click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path), help="Run folders.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The page.")
@@ -46,35 +84,68 @@ NOTE = (
 def main(stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Path, out: Path, remark: str) -> None:
     """Train recipes on stores, and write a page."""
     names = recipes.split(",")
-    command = f"python -m benchmarks.recipes {' '.join(f'features/{store.name}' for store in stores)}"
+    words = ["python", "-m", "benchmarks.recipes", *(f"features/{store.name}" for store in stores)]
+    words += ["--recipes", recipes, "--seeds", ",".join(map(str, seeds)), "--out", str(out)]
     blocks = [
         "# Recipes",
-        f"    {command} --recipes {recipes} --seeds {','.join(map(str, seeds))} --out {out}",
+        f"    {shlex.join(words)}{' --remark ...' if remark else ''}",
         f"{describe_processor()}, {count_cores()} cores. {NOTE}",
         *([remark] if remark else []),
     ]
-    for store in stores:
+    for path in stores:
+        store = Store(path)
         rows = []
         for name in names:
             used = seeds[:1] if name == "linear" else seeds
-            rows.append([name, *format_row([train(store, name, seed, runs) for seed in used])])
+            rows.append([name, *format_row([measure(store, name, seed, runs) for seed in used])])
         header = ["recipe", "seeds", *(f"stage {stage}" for stage in range(1, len(rows[0]) - 2)), "gain"]
-        blocks += [f"## {describe(Store(store))}", format_table(header, rows, "l" + "r" * (len(header) - 1))]
+        blocks += [f"## {describe(store)}", format_table(header, rows, "l" + "r" * (len(header) - 1))]
     write_text(out, "\n\n".join(blocks) + "\n")
     results.print(f"page: {out}")
 
 
-def train(store: Path, recipe: str, seed: int, runs: Path) -> list[float]:
-    """The frame AUC of each stage in per cent, of a run that is trained only if it is not finished."""
-    note(f"{store.name}, {recipe}, seed {seed}")
-    folder = runs / f"{store.name}-{recipe.replace(':', '-')}-seed{seed}"
-    name, _, ablation = recipe.partition(":")
-    options: dict[str, Any] = {ablation.replace("-", "_"): True} if ablation else {}
-    request = TrainRequest(store, folder, name, seed=seed, resume=True, **options)
-    with TrainingProgress() as progress:
-        stages = train_model(request, progress).stages
-    aucs = [stage.last_test_auc for stage in stages]
+def measure(store: Store, name: str, seed: int, runs: Path) -> list[float]:
+    """The frame AUC of each stage in per cent. A run is trained only if it is not finished."""
+    note(f"{store.root.name}, {name}, seed {seed}")
+    recipe, _, part = name.partition("@")
+    trainer = prepare(store, recipe, seed, runs / f"{store.root.name}-{recipe.replace(':', '-')}-seed{seed}")
+    run = trainer.find_finished()
+    if run is None:
+        with TrainingProgress() as progress:
+            run = trainer.run(progress, resume=True)
+    aucs = score_part(store, run, PARTS[part]) if part else [stage.last_test_auc for stage in run.stages]
     return [100 * auc for auc in aucs if auc is not None]
+
+
+def prepare(store: Store, name: str, seed: int, folder: Path) -> Trainer:
+    """Set up the training of a recipe with some of its fields changed."""
+    recipe, *changes = name.split(":")
+    values = {field: ast.literal_eval(value) for field, _, value in (change.partition("=") for change in changes)}
+    members = values.pop("members", None)
+    trainer = open_trainer(TrainRequest(store.root, folder, recipe, members=members, seed=seed), store)
+    model, config = (_replace(part, values) for part in (trainer.model, trainer.config))
+    if values:
+        raise click.BadParameter(f"{recipe} has no field {', '.join(values)}", param_hint="--recipes")
+    return replace(trainer, model=model, config=config)
+
+
+def _replace(config: Any, values: dict[str, Any]) -> Any:
+    """Change the fields that `config` has, and take them out of `values`."""
+    return replace(config, **{field.name: values.pop(field.name) for field in fields(config) if field.name in values})
+
+
+@torch.inference_mode()
+def score_part(store: Store, run: Run, weigh: Callable[[BlendConfig], Sequence[float]]) -> list[float | None]:
+    """The frame AUC of each stage of a blend whose members are weighed otherwise."""
+    test_auc = make_frame_auc(store)
+    assert test_auc is not None
+    aucs = []
+    for stage in run.stages:
+        network = load_checkpoint(run.folder / f"stage-{stage.stage}.pt").build_network().eval()
+        assert isinstance(network, Blend)
+        network.blend_weights.copy_(torch.tensor(weigh(network.config)))
+        aucs.append(test_auc(network))
+    return aucs
 
 
 def format_row(aucs: Aucs) -> list[str]:

@@ -147,7 +147,7 @@ class CompactNetwork(nn.Module):
                 for r in config.scales
             }
         )
-        self.vtr = RelationNetwork(config.width, config.vtr)
+        self.vtr = nn.Identity() if config.vtr is None else RelationNetwork(config.width, config.vtr)
         self.dropout = Dropout(config.dropout)
         self.fc1 = nn.Linear(config.width, config.head_width)
         self.fc2 = nn.Linear(config.head_width, 1)

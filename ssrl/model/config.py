@@ -97,7 +97,7 @@ class BlendConfig:
     patch_width: int = 32  # P, of the patches that PSR sees; D where that is smaller
     head_width: int = 32
     psr: RelationConfig | None = RelationConfig()  # None: without the PSR module (Table 4)
-    vtr: RelationConfig = RelationConfig()
+    vtr: RelationConfig | None = RelationConfig()  # None: segments are scored apart
     share_psr: bool = False  # one PSR for all scales (Table 1)
     convolution: bool = False  # beside the mean and maximum over patches, the 3x3 convolution of MPA
     input_dropout: float = 0.5

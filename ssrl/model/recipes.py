@@ -22,6 +22,7 @@ from ssrl.model.config import (
 
 M = TypeVar("M", bound=AnyModelConfig)
 MEMBERS = 5  # networks of each kind in a blend, each trained without one of as many folds
+RELEASED_STEPS = 150_000  # per stage: the default of `--max_epoch` in the release's option.py, which counts batches
 Grids = Mapping[int, tuple[int, int]]  # scale → (rows, cols)
 
 
@@ -99,7 +100,7 @@ def released_training(**changes: Any) -> TrainConfig:
         regularizers="flat batch",
         selection_dropout=0.7,
     )
-    return TrainConfig(recipe="released", **{"weight_decay": 5e-3, "loss": loss, **changes})
+    return TrainConfig(recipe="released", **{"steps": RELEASED_STEPS, "weight_decay": 5e-3, "loss": loss, **changes})
 
 
 def small_training(**changes: Any) -> TrainConfig:
