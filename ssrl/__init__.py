@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ssrl.workflows.evaluate import EvaluateRequest, EvaluateResult, evaluate_model
     from ssrl.workflows.extract import ExtractRequest, ExtractResult, extract_features
     from ssrl.workflows.score import ScoreRequest, ScoreResult, score_videos
-    from ssrl.workflows.train import TrainRequest, train_model
+    from ssrl.workflows.train import TrainRequest, cross_validate, train_model
 
     __version__: str
 
@@ -38,6 +38,7 @@ __all__ = [
     "UserError",
     "VideoScores",
     "__version__",
+    "cross_validate",
     "evaluate_model",
     "extract_features",
     "load_checkpoint",
@@ -55,7 +56,7 @@ _MODULES = {
     "ssrl.workflows.evaluate": ("EvaluateRequest", "EvaluateResult", "evaluate_model"),
     "ssrl.workflows.extract": ("ExtractRequest", "ExtractResult", "extract_features"),
     "ssrl.workflows.score": ("ScoreRequest", "ScoreResult", "score_videos"),
-    "ssrl.workflows.train": ("TrainRequest", "train_model"),
+    "ssrl.workflows.train": ("TrainRequest", "cross_validate", "train_model"),
 }
 
 

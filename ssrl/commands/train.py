@@ -75,12 +75,13 @@ def print_comparison(last: StageResult) -> None:
     if network is None:
         results.print(
             f"on held-out training videos the linear model has a video-level AUC of {as_percent(linear)}; "
-            f"compare with --cv 5"
+            f"compare the two with --cv 5"
         )
-    elif network < linear:
+    elif network <= linear:
         results.print(
-            f"on held-out training videos the linear model is better ({as_percent(linear)}, not {as_percent(network)}, "
-            f"at video level); train it with --recipe linear, or let --recipe auto choose"
+            f"on held-out training videos the linear model is {'better' if network < linear else 'as good'} "
+            f"(video-level AUC {as_percent(linear)}, here {as_percent(network)}): "
+            f"train it with --recipe linear, or let --recipe auto choose"
         )
     else:
         results.print(f"held-out training videos: video-level AUC {as_percent(network)}, linear {as_percent(linear)}")

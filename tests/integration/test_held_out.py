@@ -159,7 +159,9 @@ def test_a_set_with_one_normal_video_trains_without_held_out_videos(tmp_path: Pa
 def test_the_better_linear_model_is_named(capsys: pytest.CaptureFixture[str], store: Store, tmp_path: Path) -> None:
     last = train_model(request(store, tmp_path)).stages[-1]
     print_comparison(replace(last, held_out_auc=0.7, linear_held_out_auc=0.8))
-    assert "--recipe linear" in capsys.readouterr().out
+    assert "is better (video-level AUC 80.00%, here 70.00%): train it with --recipe linear" in capsys.readouterr().out
+    print_comparison(replace(last, held_out_auc=0.8, linear_held_out_auc=0.8))
+    assert "is as good" in capsys.readouterr().out
     print_comparison(replace(last, held_out_auc=0.8, linear_held_out_auc=0.7))
     assert "--recipe linear" not in capsys.readouterr().out
     print_comparison(replace(last, held_out_auc=None, linear_held_out_auc=0.7))
