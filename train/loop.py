@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from ssrl.config import Calibration, TrainConfig
 from ssrl.model.blend import Blend, BlendOutput, CompactNetwork
@@ -32,7 +33,7 @@ class StageState:
     """The progress of a stage: everything needed to resume it exactly."""
 
     step: int = 0
-    optimizer: dict[str, Any] = field(default_factory=dict)
+    optimizers: tuple[dict[str, Any], ...] = ()
     weights: Weights = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)  # of the weights after each step since `average_from`
     num_averaged: int = 0
@@ -72,10 +73,8 @@ class StageTrainer:
             self.folds = bags.assign_folds(network.config.num_folds, config.seed)
         # A network's operations are too small to divide among threads.
         self.pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
-        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-        parameters = self.trainable or [nn.Parameter(torch.zeros(1))]  # an optimizer needs one, a linear model has none
-        self.optimizer = optimizer(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        trained = network.networks if isinstance(network, Blend) else [network]  # none in a linear model
+        self.optimizers = [self._make_optimizer(each) for each in trained]
 
     def run(
         self,
@@ -87,9 +86,10 @@ class StageTrainer:
         """Train from `state` to the last step, and select by `measure`; if that is None, the last step wins."""
         if state.step:
             self.network.load_state_dict(dict(state.weights))
-            self.optimizer.load_state_dict(state.optimizer)
+            for optimizer, saved in zip(self.optimizers, state.optimizers, strict=True):
+                optimizer.load_state_dict(saved)
             state.average = {name: value.to(self.device) for name, value in state.average.items()}
-        if not self.trainable:
+        if not self.optimizers:
             state.step = self.config.steps - 1  # nothing to train: one step, to come to an end
         while state.step < self.config.steps:
             start = time.perf_counter()
@@ -106,12 +106,7 @@ class StageTrainer:
     def step(self, step: int) -> Losses:
         """Train on one batch of equally many abnormal and normal videos, or on one for each network of a blend."""
         self.network.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self._step_blend(step) if isinstance(self.network, Blend) else self._step_network(step)
-        if self.trainable:
-            self._set_learning_rate(step)
-            self.optimizer.step()
-        return losses
+        return self._step_blend(step) if isinstance(self.network, Blend) else self._step_network(step)
 
     def calibrate(self, weights: Weights, reference: Reference) -> Calibrated:
         """Calibrate the scores of a blend on what its networks give the videos that they have not seen."""
@@ -137,7 +132,7 @@ class StageTrainer:
         abnormal, normal = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
         output = self.features.run(self.network, np.concatenate([abnormal, normal]))
         losses = compute_losses(*_split(output, len(abnormal)), self.config.loss)
-        losses.total.backward()
+        self._descend(self.optimizers[0], losses.total, step)
         return losses
 
     def _step_blend(self, step: int) -> Losses:
@@ -159,27 +154,35 @@ class StageTrainer:
         top = self.config.loss.top_segments if model.losses[index] == "top" else None
         logits = network(self.features.select(np.concatenate([abnormal, normal])))
         loss = compute_balanced_loss(logits, labels, top)
-        loss.backward()
+        self._descend(self.optimizers[index], loss, step)
         return loss.detach().cpu()
 
-    def _set_learning_rate(self, step: int) -> None:
+    def _make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.config.optimizer]
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        return optimizer(network.parameters(), lr=rate, weight_decay=decay, fused=True)
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, step: int) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
         if self.config.schedule == "cosine":
-            rate = self.config.learning_rate * (1 + math.cos(math.pi * step / self.config.steps)) / 2
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * (1 + math.cos(math.pi * step / self.config.steps)) / 2
+        optimizer.step()
 
     def _average(self, state: StageState) -> None:
         """Add the current weights to the mean of those since `average_from` (Izmailov et al., 2018)."""
+        weights = self.network.state_dict()
+        if not state.average:
+            state.average = {name: value.clone() for name, value in weights.items()}
+        averaged = [name for name, value in weights.items() if value.is_floating_point()]
+        average = get_swa_multi_avg_fn()
+        average([state.average[name] for name in averaged], [weights[name] for name in averaged], state.num_averaged)
         state.num_averaged += 1
-        for name, value in self.network.state_dict().items():
-            if name not in state.average or not value.is_floating_point():
-                state.average[name] = value.detach().clone()
-            else:
-                state.average[name] += (value - state.average[name]) / state.num_averaged
 
     def _check(self, state: StageState, measure: Measure | None) -> None:
         state.weights = _copy_weights(self.network)
-        state.optimizer = self.optimizer.state_dict()
+        state.optimizers = tuple(optimizer.state_dict() for optimizer in self.optimizers)
         if isinstance(self.network, Blend) and (measure is not None or state.step == self.config.steps):
             self._set_spread(state)
         value = None if measure is None else self._measure(measure, state)

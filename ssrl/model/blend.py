@@ -96,7 +96,8 @@ class Dropout(nn.Module):
         if not self.training or not self.probability:
             return x
         kept = 1 - self.probability
-        return x * torch.empty_like(x).bernoulli_(kept, generator=self.generator).div_(kept)
+        mask = torch.rand(x.shape, generator=self.generator, device=x.device) < kept
+        return x * mask / kept
 
 
 class Branch(nn.Module):

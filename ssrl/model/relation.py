@@ -3,17 +3,52 @@
     x (B, N, D) ─┬─ dilated convolutions d = 1, 2, 4 ──── 3 x (D/4) ─┐
                  └─ 1x1 convolution ── non-local block ──── (D/4) ───┴─ fusing convolution ── + x ──▶ (B, N, D)
 
-Shapes: B sequences, N elements (patches, or snippets), D features. Convolutions run on (B, D, N).
+Shapes: B sequences, N elements (patches, or snippets), D features, C and O input and output channels. Convolutions run
+on (B, N, C) as matrix products, which is faster than PyTorch's convolutions over so few elements.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssrl.model.config import Attention, RelationConfig
 
 DILATIONS = (1, 2, 4)
+
+
+class Convolution(nn.Conv1d):
+    """A convolution of odd kernel size that keeps the number of elements: (B, N, C) → (B, N, O)."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int = 1, dilation: int = 1, bias: bool = True) -> None:
+        padding = size // 2 * dilation
+        super().__init__(in_channels, out_channels, size, dilation=dilation, padding=padding, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (size,), (dilation,) = self.kernel_size, self.dilation
+        if size == 1:
+            return F.linear(x, self.weight.squeeze(2), self.bias)
+        taps = F.linear(x, self.weight.permute(2, 0, 1).flatten(0, 1)).chunk(size, dim=2)
+        middle = size // 2
+        terms = [_shift(tap, (middle - i) * dilation) for i, tap in enumerate(taps)]
+        total = sum(terms[1:], terms[0])
+        return total if self.bias is None else total + self.bias
+
+
+def _shift(x: Tensor, places: int) -> Tensor:
+    """Move the elements (B, N, C) up by so many places, or down if negative; zeros take their place."""
+    N = x.shape[1]
+    if places > 0:
+        return F.pad(x, (0, 0, places, 0))[:, :N]
+    return F.pad(x, (0, 0, 0, -places))[:, -places:] if places else x
+
+
+class Norm(nn.BatchNorm1d):
+    """Batch normalization of (B, N, C) over sequences and elements."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).view_as(x)
 
 
 class NonLocalBlock(nn.Module):
@@ -26,24 +61,23 @@ class NonLocalBlock(nn.Module):
         super().__init__()
         inner = max(1, channels // 2)
         self.attention = attention
-        self.g = nn.Conv1d(channels, inner, 1)
-        self.theta = nn.Conv1d(channels, inner, 1)
-        self.phi = nn.Conv1d(channels, inner, 1)
-        norm = nn.BatchNorm1d(channels)
+        self.g = Convolution(channels, inner)
+        self.theta = Convolution(channels, inner)
+        self.phi = Convolution(channels, inner)
+        norm = Norm(channels)
         nn.init.zeros_(norm.weight)
         nn.init.zeros_(norm.bias)
-        self.W = nn.Sequential(nn.Conv1d(inner, channels, 1), norm)
+        self.W = nn.Sequential(Convolution(inner, channels), norm)
 
     def weights(self, x: Tensor) -> Tensor:
-        """The attention map M of eq. 1: (B, C, N) → (B, N, N); M[m, n] weighs what element m takes from n."""
-        logits: Tensor = self.theta(x).transpose(1, 2) @ self.phi(x)  # (B, N, N)
+        """The attention map M of eq. 1: (B, N, C) → (B, N, N); M[m, n] weighs what element m takes from n."""
+        logits: Tensor = self.theta(x) @ self.phi(x).transpose(1, 2)  # (B, N, N)
         if self.attention == "softmax":
             return logits.softmax(dim=-1)
         return logits / logits.shape[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        attended = self.weights(x) @ self.g(x).transpose(1, 2)  # (B, N, inner)
-        related: Tensor = self.W(attended.transpose(1, 2))  # (B, C, N)
+        related: Tensor = self.W(self.weights(x) @ self.g(x))  # (B, N, C)
         return related + x
 
 
@@ -65,29 +99,24 @@ class RelationNetwork(nn.Module):
                 _conv_relu_norm(feature_dim, branch, dilation) for dilation in DILATIONS
             )
         if config.non_local:
-            self.conv_4 = nn.Sequential(nn.Conv1d(feature_dim, branch, 1, bias=False), nn.ReLU())
+            self.conv_4 = nn.Sequential(Convolution(feature_dim, branch, bias=False), nn.ReLU())
             self.non_local = NonLocalBlock(branch, config.attention)
         fused = branch * (len(DILATIONS) * config.dilated + config.non_local)
-        self.conv_5 = nn.Sequential(
-            nn.Conv1d(fused, feature_dim, 3, padding=1, bias=False), nn.ReLU(), nn.BatchNorm1d(feature_dim)
-        )
+        self.conv_5 = nn.Sequential(Convolution(fused, feature_dim, 3, bias=False), nn.ReLU(), Norm(feature_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        B, N, D = x.shape
-        channels_first = x.transpose(1, 2)  # (B, D, N)
         branches = []
         if self.config.dilated:
-            branches += [conv(channels_first) for conv in (self.conv_1, self.conv_2, self.conv_3)]
+            branches += [conv(x) for conv in (self.conv_1, self.conv_2, self.conv_3)]
         if self.config.non_local:
-            branches.append(self.non_local(self.conv_4(channels_first)))
-        fused: Tensor = self.conv_5(torch.cat(branches, dim=1))  # (B, D, N)
-        return (fused + channels_first).transpose(1, 2)  # (B, N, D)
+            branches.append(self.non_local(self.conv_4(x)))
+        fused: Tensor = self.conv_5(torch.cat(branches, dim=2))
+        return fused + x
 
     def attention(self, x: Tensor) -> Tensor:
         """The attention map of the non-local block, which must exist: (B, N, D) → (B, N, N)."""
-        return self.non_local.weights(self.conv_4(x.transpose(1, 2)))
+        return self.non_local.weights(self.conv_4(x))
 
 
 def _conv_relu_norm(in_channels: int, out_channels: int, dilation: int) -> nn.Sequential:
-    conv = nn.Conv1d(in_channels, out_channels, 3, dilation=dilation, padding=dilation)
-    return nn.Sequential(conv, nn.ReLU(), nn.BatchNorm1d(out_channels))
+    return nn.Sequential(Convolution(in_channels, out_channels, 3, dilation), nn.ReLU(), Norm(out_channels))

@@ -70,7 +70,7 @@ def test_the_released_network_has_as_many_parameters_as_published(scales: tuple[
 def test_softmax_attention_is_equation_1_computed_by_hand() -> None:
     block = RelationNetwork(8, RelationConfig()).eval()
     x = torch.randn(1, 3, 8)
-    reduced = block.conv_4(x.transpose(1, 2))[0].T  # (3, 2)
+    reduced = block.conv_4(x)[0]  # (3, 2)
     theta, phi = (
         reduced @ layer.weight[:, :, 0].T + layer.bias for layer in (block.non_local.theta, block.non_local.phi)
     )
