@@ -20,6 +20,7 @@ from ssrl.evaluate.scoring import (
     score_snippets,
     score_split,
 )
+from ssrl.model.blend import Blend, Preparation
 from ssrl.model.network import SSRL, Output, draw_kept_scales
 from ssrl.model.recipes import RECIPES, find_recipe, paper_model, small_model
 from ssrl.store.reader import Store
@@ -67,6 +68,26 @@ def test_recipes_for_any_number_of_videos_find_a_planted_anomaly(store: Store, t
         if record.video.label:
             masks = compute_contribution_masks(network, store.all_features(record.id, (1, 2)), 4, grids)
             assert masks[2].argmax() == 0  # the planted patch
+
+
+def test_the_map_of_the_linear_model_is_its_exact_decomposition(store: Store, tmp_path: Path) -> None:
+    run = trainer(store, tmp_path, "linear", scales=(2,)).run(TrainingWatcher())
+    network = load_checkpoint(run.best).build_network()
+    assert isinstance(network, Blend)
+    fixed = network.preparation["2"]
+    assert isinstance(fixed, Preparation)
+    weights = (network.linear["2"] / fixed.std).detach()
+    grids = {grid.scale: grid for grid in store.config.geometry.grids}
+    record = next(record for record in store.records("test") if record.video.label)
+    features = {2: store.features(record.id, 2)}
+    x = torch.from_numpy(features[2][4].astype(np.float32)) - fixed.patch_mean  # (6, D)
+    highest = torch.nn.functional.one_hot(x.argmax(dim=0), len(x)).T  # (6, D)
+    parts = x @ weights[:D] / len(x) + (highest * x) @ weights[D:]
+    expected = (parts.clamp(min=0) / parts.max()).view(2, 3).numpy()
+    np.testing.assert_allclose(compute_contribution_masks(network, features, 4, grids)[2], expected, atol=1e-4)
+    both = torch.stack([x + fixed.patch_mean, fixed.patch_mean.expand_as(x)])[None]
+    logits = network.linear_logits(network.prepare({2: both}))[0]
+    assert torch.allclose(parts.sum(), logits[0] - logits[1], atol=1e-4)
 
 
 def test_the_linear_model_is_that_of_scikit_learn(store: Store, tmp_path: Path) -> None:

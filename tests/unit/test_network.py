@@ -12,7 +12,7 @@ from ssrl.errors import UserError
 from ssrl.model.config import ModelConfig, RelationConfig
 from ssrl.model.network import SSRL, Output
 from ssrl.model.recipes import paper_model, released_model, released_training
-from ssrl.model.relation import RelationNetwork
+from ssrl.model.relation import Convolution, RelationNetwork
 from ssrl.model.released_weights import load_released
 from ssrl.plain import from_plain, to_plain
 from ssrl.train.losses import compute_losses
@@ -65,6 +65,15 @@ def test_the_released_network_has_as_many_parameters_as_published(scales: tuple[
     with torch.device("meta"):
         network = SSRL(released_model(2048, scales))
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("elements", [1, 2, 3, 9])
+@pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 2), (3, 4), (5, 2)])
+def test_a_convolution_as_matrix_products_is_that_of_pytorch(size: int, dilation: int, elements: int) -> None:
+    conv = Convolution(6, 4, size, dilation)
+    x = torch.randn(2, elements, 6)
+    expected = torch.nn.Conv1d.forward(conv, x.transpose(1, 2)).transpose(1, 2)
+    assert torch.allclose(conv(x), expected, atol=1e-6)
 
 
 def test_softmax_attention_is_equation_1_computed_by_hand() -> None:
