@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +25,9 @@ from ssrl.extract.decoding import NUM_SLOTS, TIME_LIMIT_SECONDS, Decoded, Decode
 from ssrl.extract.readers import AUTO
 from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
-from ssrl.files import measure_size
 from ssrl.store.layout import StoredVideo
-from ssrl.store.writer import StoreWriter, VideoWriter
+from ssrl.store.sources import Source
+from ssrl.store.writer import Plan, StoreWriter, VideoWriter
 
 Runtimes = Callable[[tuple[int, ...]], Runtime]  # scales → their runtime, cached
 Features = dict[int, np.ndarray]  # scale → (n, N_r, D)
@@ -36,7 +38,13 @@ class ExtractionWatcher:
 
     def run_begins(self, found: Dataset, runtime: str, num_videos: int) -> None: ...
 
+    def videos_left_out(self, video_ids: list[str], store: Path) -> None: ...
+
     def video_skipped(self, video_id: str) -> None: ...
+
+    def video_updated(self, video_id: str, changes: tuple[str, ...]) -> None: ...
+
+    def video_outdated(self, video_id: str, changes: tuple[str, ...]) -> None: ...
 
     def snippet_done(self, video_id: str, num_snippets: int) -> None: ...
 
@@ -60,6 +68,7 @@ class Summary:
     """The outcome of a run."""
 
     skipped: list[str] = field(default_factory=list)  # already in the store
+    updated: dict[str, tuple[str, ...]] = field(default_factory=dict)  # in the store: id → what its annotations changed
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)  # id → reason
     substituted: dict[str, int] = field(default_factory=dict)  # id → frames that failed to decode
@@ -103,14 +112,17 @@ class _Job:
     def __init__(
         self,
         video: Video,
+        source: Source,
+        scales: tuple[int, ...],
         request: Request,
         decoder: Decoder,
         writer: StoreWriter,
         runtimes: Runtimes,
         retried: bool = False,
     ) -> None:
-        scales = writer.missing_scales(video.id)
         self.video = video
+        self.source = source
+        self.scales = scales
         self.request = request
         self.decoder = decoder
         self.retried = retried
@@ -134,7 +146,7 @@ class _Job:
     def finish(self, decoded: Decoded) -> StoredVideo:
         """Complete the video's file."""
         reused = 0 if self.reuse is None else self.reuse.num_reused
-        record = _make_record(self.video, decoded, reused)
+        record = self.source.record(_make_record(self.video, decoded, reused))
         self.file.finish(record)
         self._stack.close()
         return record
@@ -187,17 +199,46 @@ class _Run:
 
     def _begin_jobs(self) -> None:
         while self.idle and (video := next(self.videos, None)) is not None:
-            if self.writer.has(video.id):
-                self.summary.skipped.append(video.id)
-                self.watcher.video_skipped(video.id)
-                continue
-            backend = self.decoding.backend if video.path.is_file() else AUTO
-            segments = self.writer.config.train_sampling == "segments" and video.split == "train"
-            self._begin(video, Request(video.path, backend, segments), self.idle.pop())
+            try:
+                self._take(video)
+            except (UserError, OSError) as error:
+                self._report(video, error)
 
-    def _begin(self, video: Video, request: Request, decoder: Decoder, retried: bool = False) -> None:
+    def _take(self, video: Video) -> None:
+        """Begin a video, or keep what the store has of it."""
+        source = Source.of([video.path])
+        plan = self.writer.plan(video.id, source, partial(_relabel, video))
+        if not plan.scales:
+            self._keep(video, plan)
+            return
+        if plan.changes:
+            self.watcher.video_outdated(video.id, plan.changes)
+        backend = self.decoding.backend if video.path.is_file() else AUTO
+        segments = self.writer.config.train_sampling == "segments" and video.split == "train"
+        self._begin(video, source, plan.scales, Request(video.path, backend, segments), self.idle.pop())
+
+    def _keep(self, video: Video, plan: Plan) -> None:
+        """Keep the features of a stored video, with the annotations of today."""
+        if plan.record is not None:
+            self.writer.update(plan.record)
+        if plan.changes:
+            self.summary.updated[video.id] = plan.changes
+            self.watcher.video_updated(video.id, plan.changes)
+        else:
+            self.summary.skipped.append(video.id)
+            self.watcher.video_skipped(video.id)
+
+    def _begin(
+        self,
+        video: Video,
+        source: Source,
+        scales: tuple[int, ...],
+        request: Request,
+        decoder: Decoder,
+        retried: bool = False,
+    ) -> None:
         try:
-            self.jobs.append(_Job(video, request, decoder, self.writer, self.runtimes, retried))
+            self.jobs.append(_Job(video, source, scales, request, decoder, self.writer, self.runtimes, retried))
         except (UserError, OSError) as error:
             self.idle.append(decoder)
             self._report(video, error)
@@ -242,7 +283,8 @@ class _Run:
         if job.retried:
             self._report(job.video, error)
         else:
-            self._begin(job.video, replace(job.request, backend=AUTO), self.idle.pop(), retried=True)
+            request = replace(job.request, backend=AUTO)
+            self._begin(job.video, job.source, job.scales, request, self.idle.pop(), retried=True)
 
     def _encode(self, pending: list[_Pending]) -> None:
         """Encode one batch per runtime (there is one for each set of missing scales)."""
@@ -301,18 +343,28 @@ def _is_hung(job: _Job) -> bool:
     return job.decoder.seconds_left <= 0
 
 
-def _make_record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
-    """The store's record of a video. Raises a UserError if its annotations do not match the decoded frames."""
-    if video.num_frames is not None and video.num_frames != decoded.num_frames:
+def _relabel(video: Video, stored: StoredVideo) -> StoredVideo:
+    """The record of a stored video with the annotations of today."""
+    return replace(stored, video=_annotate(video, stored.num_frames))
+
+
+def _annotate(video: Video, num_frames: int) -> Video:
+    """The video as it is stored. Raises a UserError if its annotations do not match its frames."""
+    if video.num_frames is not None and video.num_frames != num_frames:
         raise UserError(
-            f"{video.path} has {decoded.num_frames} frames, but its annotations are for {video.num_frames}; "
+            f"{video.path} has {num_frames} frames, but its annotations are for {video.num_frames}; "
             f"correct the annotations, or replace the damaged video"
         )
+    checked = replace(video, num_frames=num_frames)  # refuses anomalies beyond the last frame
+    return replace(checked, path=video.path.resolve(), num_frames=None)
+
+
+def _make_record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
+    """The store's record of a video, without its source."""
     return StoredVideo(
-        replace(video, num_frames=decoded.num_frames),  # refuses anomalies beyond the last frame
+        _annotate(video, decoded.num_frames),
         decoded.num_frames,
         decoded.fps,
-        source_bytes=measure_size(video.path),
         substituted_frames=decoded.substituted_frames,
         missing_frames=decoded.missing_frames,
         rows=decoded.rows,

@@ -31,7 +31,9 @@ from ssrl.datasets import MANIFEST
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
 from ssrl.geometry import ROWS, Geometry, Rows
-from ssrl.store.layout import ARRAY_SUFFIX, StoredVideo
+from ssrl.store.layout import ARRAY_SUFFIX, StoredVideo, get_video_path
+from ssrl.store.sources import Source
+from ssrl.store.tables import write_table
 from ssrl.store.writer import StoreWriter
 
 Layout = Literal["released", "rtfm", "npy"]
@@ -101,6 +103,7 @@ class Summary:
 
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # already in the store
+    changed: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id → what of a stored video has changed
     missing: dict[str, str] = field(default_factory=dict)  # id → the file not found
     failed: dict[str, str] = field(default_factory=dict)  # id → why its files were refused
     guessed: list[str] = field(default_factory=list)  # done; num_frames is unknown, assumed to be 16 per row
@@ -218,9 +221,15 @@ def _index_files(root: Path) -> dict[str, list[Path]]:
 
 
 def import_features(
-    config: ImportConfig, videos: Dataset, root: Path, out: Path, on_video: Callable[[str], None] | None = None
+    config: ImportConfig,
+    videos: Dataset,
+    root: Path,
+    out: Path,
+    on_video: Callable[[str], None] | None = None,
+    table: str = "",
 ) -> Summary:
     """Write the features of `videos` found below `root` into the store at `out`, skipping videos already there.
+    `table` names what lists the videos; a later import with the same name replaces the list.
 
     Videos with missing or invalid files are listed in the summary; the rest are imported. Raises a UserError where
     nothing can be: no file at all, a store of another configuration at `out`, a full disk.
@@ -231,12 +240,10 @@ def import_features(
     finder.check_scales(videos.videos)
     first, num_crops, feature_dim = _read_first_shape(finder, videos)
     writer = StoreWriter(out, config.to_store_config(num_crops, feature_dim))
+    write_table(out, table or f"{config.dataset} {root.resolve()}", (video.id for video in videos.videos))
     summary = Summary()
     for video in videos.videos:
-        if writer.has(video.id):
-            summary.skipped.append(video.id)
-        else:
-            _import_or_report(video, finder, writer, first, summary)
+        _import_or_report(video, finder, writer, first, summary)
         if on_video is not None:
             on_video(video.id)
     return summary
@@ -257,13 +264,21 @@ def _read_first_shape(finder: Finder, videos: Dataset) -> tuple[str, int, int]:
 def _import_or_report(video: Video, finder: Finder, writer: StoreWriter, first: str, summary: Summary) -> None:
     try:
         files = finder.find(video)
+        source = Source.of([file.path for file in files])
         arrays = {file.scale: file.open() for file in files}
         _check_shapes(files, arrays, writer.config, first)
         rows: Rows = "segments" if any(file.crops_first for file in files) else finder.config.rows
         record = _make_record(video, files, len(arrays[1]), rows, writer.config.geometry)
-        _write(writer, record, arrays)
+        plan = writer.plan(video.id, source, lambda stored: _keep_source(record, stored))
+        if plan.scales:
+            _write(writer, source.record(record), arrays)
+        elif plan.record is not None:
+            writer.update(plan.record)
     except FileMissing as error:
-        summary.missing[video.id] = str(error)
+        if get_video_path(writer.root, video.id).is_file():
+            summary.skipped.append(video.id)
+        else:
+            summary.missing[video.id] = str(error)
         return
     except UserError as error:
         summary.failed[video.id] = str(error)
@@ -273,6 +288,11 @@ def _import_or_report(video: Video, finder: Finder, writer: StoreWriter, first: 
             f"cannot write {video.id} to {writer.root} ({error.strerror or error}); free some space or fix its "
             f"permissions, then rerun the command: it skips the videos already imported"
         ) from error
+    if plan.changes:
+        summary.changed[video.id] = plan.changes
+    if not plan.scales:
+        summary.skipped.append(video.id)
+        return
     summary.done.append(video.id)
     summary.num_rows += len(arrays[1])
     if not record.num_frames_known:
@@ -318,12 +338,17 @@ def _make_record(
             f"count, or pass --rows segments if the rows are spread evenly over the video"
         )
     return StoredVideo(
-        replace(video, path=files[0].path, num_frames=None, anomalies=anomalies),
+        replace(video, path=files[0].path.resolve(), num_frames=None, anomalies=anomalies),
         num_frames,
-        source_bytes=sum(file.path.stat().st_size for file in files),
         rows=rows,
         num_frames_known=video.num_frames is not None,
     )
+
+
+def _keep_source(record: StoredVideo, stored: StoredVideo) -> StoredVideo:
+    """The record of today with the source of the stored one."""
+    names = ("source_bytes", "source_modified", "source_sha256")
+    return replace(record, **{name: getattr(stored, name) for name in names})
 
 
 def _write(writer: StoreWriter, record: StoredVideo, arrays: dict[int, np.ndarray]) -> None:

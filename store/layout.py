@@ -29,6 +29,7 @@ __all__ = ["StoreConfig", "StoredVideo", "VideoRecord"]
 CONFIG_FILE = "store.json"
 VIDEO_FOLDER = "videos"
 VIDEO_SUFFIX = ".h5"
+FILE_ATTRIBUTES = ("complete", "configuration")  # of a video's file that do not describe the video
 ARRAY_SUFFIX = ".npy"  # of imported feature files
 
 
@@ -40,6 +41,8 @@ class StoredVideo:
     num_frames: int  # as counted while decoding
     fps: float | None = None
     source_bytes: int = 0
+    source_modified: int = 0  # nanoseconds; of a folder, its newest file
+    source_sha256: str = ""  # of its content; "": made by an earlier version
     substituted_frames: int = 0  # failed to decode and repeat their neighbor
     missing_frames: int = 0  # declared by the file but not in it: it is truncated
     rows: Rows = "snippets"  # what each row of features covers
@@ -85,7 +88,8 @@ def to_attributes(stored: StoredVideo) -> dict[str, Any]:
 
 def from_attributes(attributes: Mapping[str, Any], path: Path) -> StoredVideo:
     """The inverse of `to_attributes`. Raises a UserError naming `path` if something is missing."""
-    values = {"label": None, "fps": None, "anomalies": None, **attributes, "video_num_frames": None}
+    defaults = {"label": None, "fps": None, "anomalies": None, "source_modified": 0, "source_sha256": ""}
+    values = {**defaults, **attributes, "video_num_frames": None}
     names = {"path": "source", "num_frames": "video_num_frames"}
     fields = ("id", "path", "label", "split", "category", "num_frames", "anomalies")
     try:

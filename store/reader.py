@@ -13,6 +13,7 @@ import numpy as np
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
 from ssrl.store.layout import (
+    FILE_ATTRIBUTES,
     VIDEO_FOLDER,
     VIDEO_SUFFIX,
     StoredVideo,
@@ -21,8 +22,8 @@ from ssrl.store.layout import (
     get_video_path,
     read_config,
 )
+from ssrl.store.tables import read_named_ids
 
-FILE_ATTRIBUTES = ("complete", "configuration")  # of a video's file that do not describe the video
 FileIdentity = tuple[int, int, int]
 
 
@@ -35,10 +36,19 @@ class Store:
         self._records: dict[str, tuple[FileIdentity | None, StoredVideo]] = {}
 
     def ids(self) -> list[str]:
-        """The ids of all finished videos, sorted."""
+        """The ids of all finished videos that the store's tables name, sorted."""
+        named = read_named_ids(self.root)
+        return [video_id for video_id in self._list_files() if named is None or video_id in named]
+
+    def unnamed_ids(self) -> list[str]:
+        """The ids of videos that the store's tables no longer name, sorted."""
+        named = read_named_ids(self.root)
+        return [] if named is None else [video_id for video_id in self._list_files() if video_id not in named]
+
+    def _list_files(self) -> list[str]:
         folder = self.root / VIDEO_FOLDER
         files = folder.rglob(f"*{VIDEO_SUFFIX}")
-        return sorted(str(path.relative_to(folder))[: -len(VIDEO_SUFFIX)] for path in files)
+        return sorted(path.relative_to(folder).as_posix()[: -len(VIDEO_SUFFIX)] for path in files)
 
     def records(self, split: Split | None = None) -> list[StoredVideo]:
         """The record of each video, of one split or both, sorted by id."""

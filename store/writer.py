@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -18,16 +19,55 @@ from ssrl.files import TEMPORARY_MARK, replacing, write_json
 from ssrl.plain import list_differences, to_plain
 from ssrl.store.layout import (
     CONFIG_FILE,
+    FILE_ATTRIBUTES,
     VIDEO_FOLDER,
     VIDEO_SUFFIX,
     StoredVideo,
+    from_attributes,
     get_scale_name,
     get_video_path,
     read_config,
     to_attributes,
 )
+from ssrl.store.reader import Store
+from ssrl.store.sources import Source
 
 RESERVE_BYTES = 16 << 20  # left free on the disk: HDF5 cannot close a file that it cannot write to
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for one video."""
+
+    scales: tuple[int, ...]  # to be written
+    record: StoredVideo | None = None  # the new one of a video that is kept
+    changes: tuple[str, ...] = ()  # why it is written anew, or what of its record changes
+
+
+def describe_changes(old: StoredVideo, new: StoredVideo) -> tuple[str, ...]:
+    """Describe what the annotations say otherwise than before."""
+    changes = []
+    for name, title in {"label": "label", "split": "split", "category": "class"}.items():
+        before, after = getattr(old.video, name), getattr(new.video, name)
+        if before != after:
+            changes.append(f"{title} {before!r} → {after!r}")
+    if old.num_frames != new.num_frames:
+        changes.append(f"frames {old.num_frames} → {new.num_frames}")
+    if old.rows != new.rows:
+        changes.append(f"rows {old.rows} → {new.rows}")
+    if old.video.anomalies != new.video.anomalies:
+        before, after = (_describe_anomalies(video.video.anomalies) for video in (old, new))
+        changes.append(f"anomalous frames {before} → {after}")
+    if old.video.path != new.video.path:
+        changes.append(f"path {old.video.path} → {new.video.path}")
+    return tuple(changes)
+
+
+def _describe_anomalies(anomalies: tuple[tuple[int, int], ...] | None) -> str:
+    """As in tables: from 1, both ends included."""
+    if anomalies is None:
+        return "unknown"
+    return ", ".join(f"{start + 1}-{stop}" for start, stop in anomalies) or "none"
 
 
 class StoreWriter:
@@ -48,19 +88,44 @@ class StoreWriter:
             write_json(root / CONFIG_FILE, to_plain(config))
         (root / VIDEO_FOLDER).mkdir(exist_ok=True)
 
-    def has(self, video_id: str) -> bool:
-        return not self.missing_scales(video_id)
-
-    def missing_scales(self, video_id: str) -> tuple[int, ...]:
-        """The scales still to be written: all, none, or those added to the store since."""
+    def plan(self, video_id: str, source: Source, update: Callable[[StoredVideo], StoredVideo]) -> Plan:
+        """Compare a stored video with its source, and with its record as `update` makes it from today's annotations."""
         path = get_video_path(self.root, video_id)
         if not path.is_file():
-            return self.config.scales
+            return Plan(self.config.scales)
+        stored = self._read_record(path)
+        if stored is None:
+            return Plan(self.config.scales, changes=("its file in the store is damaged",))
+        if not source.made(stored):
+            return Plan(self.config.scales, changes=("its source has changed",))
+        record = source.record(update(stored))
+        with h5py.File(path, "r", locking=False) as file:
+            missing = tuple(scale for scale in self.config.scales if get_scale_name(scale) not in file)
+        return Plan(missing, None if record == stored else record, describe_changes(stored, record))
+
+    def _read_record(self, path: Path) -> StoredVideo | None:
+        """None if the file is damaged, unfinished or of another configuration."""
         try:
             with h5py.File(path, "r", locking=False) as file:
-                return tuple(scale for scale in self.config.scales if get_scale_name(scale) not in file)
-        except OSError:
-            return ()  # damaged: reading or verifying it will raise
+                attributes = dict(file.attrs)
+        except PermissionError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); fix its permissions") from error
+        except (OSError, KeyError):
+            return None
+        if not attributes.pop("complete", False) or attributes.pop("configuration", "") != self.config.fingerprint:
+            return None
+        return from_attributes(attributes, path)
+
+    def update(self, record: StoredVideo) -> None:
+        """Replace the record of a stored video; its features stay."""
+        path = get_video_path(self.root, record.id)
+        with replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
+            with h5py.File(temporary, "r+", libver=("v110", "v110")) as file:
+                for name in [name for name in file.attrs if name not in FILE_ATTRIBUTES]:
+                    del file.attrs[name]
+                for name, value in to_attributes(record).items():
+                    file.attrs[name] = value
 
     @contextmanager
     def video(self, video_id: str, scales: tuple[int, ...] | None = None) -> Iterator[VideoWriter]:
@@ -72,11 +137,18 @@ class StoreWriter:
         with replacing(path) as temporary:
             with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
                 writer = VideoWriter(file, self.config, video_id, scales or self.config.scales)
-                if path.is_file():
+                if set(writer.scales) != set(self.config.scales):
                     writer.keep_other_scales(path)
                 yield writer
             if not writer.finished:
                 raise RuntimeError(f"{video_id}: the block ended before finish()")
+
+    def prune(self) -> list[str]:
+        """Delete the videos that no table names any more; return their ids."""
+        unnamed = Store(self.root).unnamed_ids()
+        for video_id in unnamed:
+            get_video_path(self.root, video_id).unlink(missing_ok=True)
+        return unnamed
 
     def remove_leftovers(self) -> int:
         """Delete the temporary files of killed writers. Call it only while no other writer is running."""

@@ -158,9 +158,9 @@ class StageTrainer:
         return loss.detach().cpu()
 
     def _make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.config.optimizer]
+        kind = torch.optim.AdamW if self.config.optimizer == "adamw" else torch.optim.Adam
         rate, decay = self.config.learning_rate, self.config.weight_decay
-        return optimizer(network.parameters(), lr=rate, weight_decay=decay, fused=True)
+        return kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, step: int) -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -9,10 +9,12 @@ A run is a folder: best.pt and last.pt (of the last finished stage), stage-N.pt,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,7 @@ class SavedRun:
     config: TrainConfig
     model: AnyModelConfig
     store: str  # fingerprint of its configuration
+    videos: str  # fingerprint of their labels and sources
     stage: int
     done: tuple[StageResult, ...]
     state: StageState
@@ -227,7 +230,16 @@ class Trainer:
         return Checkpoint(model, best.weights, features, self.config, tuple(results), best.calibration, domain)
 
     def _save_state(self, stage: int, done: list[StageResult], state: StageState) -> None:
-        saved = SavedRun(self.config, self.model, self.store.config.fingerprint, stage, tuple(done), state, self.fold)
+        saved = SavedRun(
+            self.config,
+            self.model,
+            self.store.config.fingerprint,
+            self._videos,
+            stage,
+            tuple(done),
+            state,
+            self.fold,
+        )
         save_tensors(self.folder / STATE, to_plain(saved))
 
     def _load_progress(self, resume: bool) -> tuple[list[StageResult], StageState]:
@@ -255,7 +267,16 @@ class Trainer:
                 f"the run in {self.folder} has other settings (requested, not stored): {'; '.join(different)}. "
                 f"Resume it with its own, or choose another --out"
             )
+        if saved.videos != self._videos:
+            raise UserError(
+                f"the videos or labels in {self.store.root} have changed since the run in {self.folder} began, so its "
+                f"results are not of these: train anew with another --out, or delete {self.folder}"
+            )
         return list(saved.done), saved.state
+
+    @cached_property
+    def _videos(self) -> str:
+        return fingerprint_videos(self.store)
 
     def _get_stage_path(self, stage: int) -> Path:
         return self.folder / f"stage-{stage}.pt"
@@ -263,6 +284,16 @@ class Trainer:
     def _log(self, entry: Mapping[str, Any]) -> None:
         with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+def fingerprint_videos(store: Store) -> str:
+    """A hash of what a run depends on: which videos there are, their labels, and what their features were made from."""
+    digest = hashlib.sha256()
+    for record in store.records():
+        video = record.video
+        facts = (video.id, video.label, video.split, video.anomalies, record.num_frames, record.rows)
+        digest.update(f"{facts} {record.source_sha256}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def warm_start(network: Network, weights: Weights) -> list[str]:

@@ -78,7 +78,8 @@ def report(result: ExtractResult) -> None:
     rate = f", {summary.num_frames / summary.seconds:.0f} frames/s" if summary.num_frames else ""
     results.print(
         f"{result.store}: {len(summary.done)} videos extracted ({summary.num_snippets} snippets, "
-        f"{summary.seconds:.0f} s{rate}), {len(summary.skipped)} skipped, {len(summary.failed)} failed, "
+        f"{summary.seconds:.0f} s{rate}), {len(summary.skipped)} skipped, {len(summary.updated)} with new annotations, "
+        f"{len(summary.failed)} failed, "
         f"{len(result.missing)} missing",
         markup=False,
     )

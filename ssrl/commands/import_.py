@@ -70,16 +70,21 @@ def features(
     Example: ssrl-import features --layout released --dataset shanghaitech --root released --annotations
     shanghaitech --out features/released
     """
+    from ssrl.commands.progress import describe_unnamed
     from ssrl.datasets import load_catalog
     from ssrl.store.importing import import_features
+    from ssrl.store.reader import Store
 
     config = make_request(ImportConfig, **options)
     catalog = load_catalog(config.dataset, root, annotations=annotations, manifest=manifest, frame_labels=frame_labels)
     note(str(catalog))
+    table = f"{config.dataset} {(manifest or root).resolve()}"
     with ProgressBar() as bar:
         bar.begin("importing", len(catalog.videos))
-        summary = import_features(config, catalog, root, out, bar.advance)
+        summary = import_features(config, catalog, root, out, bar.advance, table)
     _warn_about_labels(catalog, summary)
+    if unnamed := Store(out).unnamed_ids():
+        warn(describe_unnamed(unnamed, out))
     _report(summary, out)
 
 
@@ -108,6 +113,8 @@ def _report(summary: Summary, out: Path) -> None:
         f"{len(summary.failed)} failed, {len(summary.missing)} missing",
         markup=False,
     )
+    for video_id, changes in summary.changed.items():
+        results.print(f"changed: {video_id}: {'; '.join(changes)}", markup=False)
     for video_id, reason in summary.failed.items():
         results.print(f"failed: {video_id}: {reason}", markup=False)
     for video_id, reason in list(summary.missing.items())[:MAX_LISTED_MISSING]:

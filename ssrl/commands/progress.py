@@ -6,6 +6,7 @@ Imports PyTorch, so commands import this module only when they run.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.table import Table
 
@@ -34,9 +35,19 @@ class ExtractionProgress(ProgressBar, ExtractionWatcher):
         self._num_videos, self._num_finished, self._num_snippets = num_videos, 0, 0
         self._began = time.monotonic()
 
+    def videos_left_out(self, video_ids: list[str], store: Path) -> None:
+        warn(describe_unnamed(video_ids, store))
+
     def video_skipped(self, video_id: str) -> None:
         self._num_finished += 1
         self.advance()
+
+    def video_updated(self, video_id: str, changes: tuple[str, ...]) -> None:
+        self._finish(f"{video_id}: annotations updated")
+        note(f"{video_id}: {'; '.join(changes)}")
+
+    def video_outdated(self, video_id: str, changes: tuple[str, ...]) -> None:
+        note(f"{video_id}: extracted again, since {'; '.join(changes)}")
 
     def snippet_done(self, video_id: str, num_snippets: int) -> None:
         self._num_snippets += 1
@@ -88,6 +99,13 @@ class TrainingProgress(ProgressBar, TrainingWatcher):
     def stage_ends(self, result: StageResult) -> None:
         aucs = describe_aucs(result.held_out_auc, result.last_test_auc)
         note(f"stage {result.stage} ended after {result.seconds:.0f} s: {aucs}")
+
+
+def describe_unnamed(video_ids: list[str], store: Path) -> str:
+    return (
+        f"stored videos that no table names any more: {len(video_ids)}, e.g. {video_ids[0]}; training and evaluation "
+        f"leave them out, ssrl-store prune {store} deletes them"
+    )
 
 
 def describe_aucs(held_out: float | None, test: float | None) -> str:

@@ -46,6 +46,8 @@ def info(store: Path) -> None:
             f"  {record.id}  {record.video.split}, {name_label(record.video.label)}, {length}{rows}{labels}{damage}",
             markup=False,
         )
+    for video_id in opened.unnamed_ids():
+        results.print(f"  {video_id}  left out, no table names it any more", markup=False)
 
 
 @main.command(context_settings=HELP)
@@ -78,6 +80,20 @@ def segments(store: Path, num_segments: int) -> None:
 
     view = open_segment_view(Store(store), num_segments, on_video=note)
     results.print(f"{view.path}: {len(view.ids)} videos", markup=False)
+
+
+@main.command(context_settings=HELP)
+@STORE
+@handle_errors
+def prune(store: Path) -> None:
+    """Delete videos that the tables which filled the store no longer name."""
+    from ssrl.store.layout import read_config
+    from ssrl.store.writer import StoreWriter
+
+    deleted = StoreWriter(store, read_config(store)).prune()
+    for video_id in deleted:
+        results.print(f"  {video_id}", markup=False)
+    results.print(f"{store}: {len(deleted)} videos deleted", markup=False)
 
 
 @main.command(context_settings=HELP)

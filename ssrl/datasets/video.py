@@ -98,6 +98,11 @@ class Dataset:
             )
         object.__setattr__(self, "videos", tuple(sorted(self.videos, key=lambda video: video.id)))
 
+    @property
+    def named_ids(self) -> set[str]:
+        """The ids of all videos, present or missing."""
+        return {video.id for video in self.videos} | {entry.partition(": ")[0] for entry in self.missing}
+
     def __str__(self) -> str:
         counts = Counter((video.split, name_label(video.label)) for video in self.videos)
         parts = [f"{counts[split, kind]} {kind} {split}" for split in SPLITS for kind in LABELS.values()]

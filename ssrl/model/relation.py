@@ -21,7 +21,9 @@ DILATIONS = (1, 2, 4)
 class Convolution(nn.Conv1d):
     """A convolution of odd kernel size that keeps the number of elements: (B, N, C) → (B, N, O)."""
 
-    def __init__(self, in_channels: int, out_channels: int, size: int = 1, dilation: int = 1, bias: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, size: int = 1, dilation: int = 1, bias: bool = True
+    ) -> None:
         padding = size // 2 * dilation
         super().__init__(in_channels, out_channels, size, dilation=dilation, padding=padding, bias=bias)
 

@@ -66,6 +66,8 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
     from ssrl.extract.runtimes import choose_runtime
     from ssrl.geometry import Geometry
+    from ssrl.store.reader import Store
+    from ssrl.store.tables import write_table
     from ssrl.store.writer import StoreWriter
 
     watcher = watcher or ExtractionWatcher()
@@ -85,6 +87,9 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
         reuse_static=request.reuse_static,
     )
     writer = StoreWriter(request.out or Path("features") / request.dataset, config)
+    write_table(writer.root, name_table(request, root), dataset.named_ids)
+    if unnamed := Store(writer.root).unnamed_ids():
+        watcher.videos_left_out(unnamed, writer.root)
     runtimes = settings.make_runtimes(config.geometry)
     runtime = runtimes(writer.config.scales)
     decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, config.geometry)
@@ -92,3 +97,8 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     watcher.run_begins(dataset, str(settings), len(videos))
     shared = hand_out(videos, rank.make_counter()) if rank else videos
     return ExtractResult(writer.root, extract_videos(shared, writer, runtimes, watcher, decoding), dataset.missing)
+
+
+def name_table(request: ExtractRequest, root: Path) -> str:
+    """Name the table that a request's videos are listed in: the same in every run that reads it."""
+    return f"{request.dataset} {(request.manifest or root).resolve()}"
