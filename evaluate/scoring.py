@@ -123,8 +123,9 @@ def select_top_snippets(scores: np.ndarray, count: int, min_distance: int = 4) -
 
 
 def make_frame_auc(store: Store) -> Callable[[Network], float | None] | None:
-    """Make a function that measures a network on the test videos; None if they lack frame labels."""
-    anomalies = [record.video.anomalies for record in store.records("test")]
-    if None in anomalies or not any(anomalies):
+    """Make a function that measures a network on the test videos that have frame labels; None if no anomaly is among
+    these.
+    """
+    if not any(record.video.anomalies for record in store.records("test")):
         return None
     return lambda network: evaluate(list(score_split(network, store))).auc

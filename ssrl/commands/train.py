@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
-from ssrl.console import as_percent, handle_errors, results
+from ssrl.console import as_percent, handle_errors, results, warn
 from ssrl.model.recipes import RECIPES
 from ssrl.workflows.train import AUTO, TrainRequest, cross_validate, train_model
 
@@ -88,7 +88,10 @@ def print_comparison(last: StageResult) -> None:
 
 
 def link(path: Path, target: Path) -> None:
-    """Point the symlink `path` to `target`, atomically."""
+    """Point the symlink `path` to `target`, atomically. A file of that name is the user's, and stays."""
+    if path.exists() and not path.is_symlink():
+        warn(f"{path} is not a link from an earlier run and is kept; the new checkpoint is {target}")
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.symlink_to(target)
     os.replace(temporary, path)

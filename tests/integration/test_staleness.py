@@ -22,6 +22,7 @@ from ssrl.store.layout import get_video_path
 from ssrl.store.reader import Store
 from ssrl.store.segments import open_segment_view
 from ssrl.store.writer import StoreWriter
+from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model
 from tests.media import numbered_frames, write_frames, write_h264
 from tests.stores import CONFIG, write_store
 
@@ -251,3 +252,29 @@ def test_a_run_is_not_resumed_on_other_labels(tmp_path: Path) -> None:
     video = replace(record.video, label=label, anomalies=((0, 5),) if label else ())
     StoreWriter(store.root, CONFIG).update(replace(record, video=video))
     assert "have changed" in CliRunner().invoke(train_main, [*options, "--resume"]).stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_checkpoint_of_the_user_is_not_replaced_by_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    write_store(tmp_path / "features" / "mine", videos=8)
+    monkeypatch.chdir(tmp_path)
+    best = tmp_path / "best.pt"
+    best.write_bytes(b"imported") if kind == "file" else best.mkdir()
+    outcome = CliRunner().invoke(train_main, ["--recipe", "linear", "--scales", "1"])
+    assert outcome.exit_code == 0, outcome.output
+    assert not best.is_symlink() and "is kept" in outcome.stderr
+    assert best.is_dir() or best.read_bytes() == b"imported"
+
+
+def test_one_test_video_without_frame_labels_does_not_hide_the_metric(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", videos=12)
+    record = next(record for record in store.records("test") if record.video.label)
+    StoreWriter(store.root, CONFIG).update(replace(record, video=replace(record.video, anomalies=None)))
+    assert Store(store.root).record(record.id).video.anomalies is None
+    options = ["--features", str(store.root), "--recipe", "linear", "--scales", "1,2", "--select", "test"]
+    outcome = CliRunner().invoke(train_main, [*options, "--out", str(tmp_path / "run")])
+    assert outcome.exit_code == 0 and "not defined" not in outcome.output, outcome.output
+    evaluated = evaluate_model(EvaluateRequest(tmp_path / "run" / "best.pt")).evaluation
+    assert evaluated.auc is not None and f"test AUC: selected {evaluated.auc:.2%}" in outcome.output
