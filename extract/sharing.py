@@ -10,15 +10,21 @@ the next run extracts.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ssrl.errors import UserError
 from ssrl.files import measure_size
 
 if TYPE_CHECKING:
+    from torch.distributed import Store
+
     from ssrl.datasets.video import Video
+
+POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,20 @@ class Rank:
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
         return cls(*(int(os.environ.get(name, "0")) for name in names))
 
-    def make_counter(self) -> Callable[[], int]:
-        """A counter from 0 shared by all ranks, in the store of torchrun's rendezvous."""
+    def take_number(self) -> int:
+        """Count up from 0, across all ranks."""
+        return int(self._store.add("ssrl-extract/next-video", 1)) - 1
+
+    def wait_for_all(self) -> None:
+        """Wait until all ranks have come here: torchrun kills the others when one exits with an error."""
+        self._store.add("ssrl-extract/finished", 1)
+        while self._store.add("ssrl-extract/finished", 0) < self.world_size:
+            time.sleep(POLL_SECONDS)
+
+    @cached_property
+    def _store(self) -> Store:
+        """The key-value store of torchrun's rendezvous."""
         import torch.distributed
 
-        store, _, _ = next(iter(torch.distributed.rendezvous("env://")))
-        return lambda: store.add("ssrl-extract/next-video", 1) - 1
+        store: Store = next(iter(torch.distributed.rendezvous("env://")))[0]
+        return store

@@ -95,8 +95,11 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, config.geometry)
     videos = request.shard.select(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
     watcher.run_begins(dataset, str(settings), len(videos))
-    shared = hand_out(videos, rank.make_counter()) if rank else videos
-    return ExtractResult(writer.root, extract_videos(shared, writer, runtimes, watcher, decoding), dataset.missing)
+    shared = hand_out(videos, rank.take_number) if rank else videos
+    summary = extract_videos(shared, writer, runtimes, watcher, decoding)
+    if rank:
+        rank.wait_for_all()
+    return ExtractResult(writer.root, summary, dataset.missing)
 
 
 def name_table(request: ExtractRequest, root: Path) -> str:
