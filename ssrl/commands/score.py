@@ -15,7 +15,14 @@ from ssrl.workflows.score import ScoreRequest, score_videos
 PATH = click.Path(path_type=Path)
 
 
-@click.command(context_settings=HELP)
+class FileCommand(click.Command):
+    """Takes an existing file for a file, even if a wildcard gives its name as -night.mp4."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f"./{arg}" if arg[:1] == "-" and Path(arg).exists() else arg for arg in args])
+
+
+@click.command(cls=FileCommand, context_settings=HELP)
 @click.argument("videos", nargs=-1, required=True, type=PATH)
 @option(ScoreRequest, "checkpoint", "--ckpt", type=PATH, help="Checkpoint from ssrl-train.")
 @option(ScoreRequest, "out", type=PATH, help="Folder for scores and heatmaps.")
@@ -26,9 +33,9 @@ PATH = click.Path(path_type=Path)
 @option(ScoreRequest, "pictures", "--pictures/--no-pictures", show_default=True, help="Draw heatmaps over frames.")
 @handle_errors
 def main(**options: Any) -> None:
-    """Score unlabeled videos (files or folders of frames).
+    """Score unlabeled videos: files, folders of frames, or folders of videos.
 
-    Example: ssrl-score gate.mp4 yard.mp4 --ckpt best.pt --out scores
+    Example: ssrl-score gate.mp4 recordings/ --ckpt best.pt --out scores
     """
     from ssrl.commands.progress import ExtractionProgress
 

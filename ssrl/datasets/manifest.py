@@ -1,21 +1,22 @@
-"""A custom dataset, described by one or two CSV tables.
+"""A custom dataset, described by one or two tables.
 
     videos.csv          video,label,split[,class][,num_frames]      paths below the root; 0 or 1; train or test
     frame_labels.csv    video,first_frame,last_frame                frames counted from 1, both included
 
-`video` is a file or a folder of frames; its id is that path without the suffix of a video file. Other columns are
-ignored. With frame labels, normal videos have no anomalous frames, and the frames of abnormal videos without a row are
-unknown; without frame labels, the frames of all videos are unknown.
+`video` is a file or a folder of frames; its id is that path without the suffix of a video file. A label may also be a
+word (normal, abnormal, true, false) or the class of an abnormal event. Other columns are ignored.
+
+With frame labels, normal videos have no anomalous frames, and the frames of abnormal videos without a row are unknown;
+without frame labels, the frames of all videos are unknown.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from ssrl.datasets.video import SPLITS, Dataset, Video, check_id
+from ssrl.datasets.csv_tables import Row, read_table
+from ssrl.datasets.video import Dataset, Split, Video, check_id
 from ssrl.errors import UserError
 
 VIDEO_COLUMNS = ("video", "label", "split")
@@ -26,21 +27,13 @@ VIDEO_SUFFIXES = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a table: its values by column, and its location for messages."""
-
-    where: str
-    values: dict[str, str]
-
-    def __getitem__(self, column: str) -> str:
-        return self.values.get(column, "")
-
-    def whole_number(self, column: str) -> int:
-        text = self[column]
-        if not text.isdecimal() or int(text) < 1:
-            raise UserError(f"{self.where}: {column} is {text!r}; allowed are whole numbers from 1; fix the row")
-        return int(text)
+# What people write, in lower case
+LABELS = {
+    **dict.fromkeys(("0", "normal", "false", "no"), 0),
+    **dict.fromkeys(("1", "abnormal", "anomalous", "anomaly", "true", "yes"), 1),
+}
+SIMILAR = 0.75  # of a word to one of these, from which it is taken for a slip of the pen
+SPLIT_NAMES: dict[str, Split] = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 
 def load(root: Path, manifest: Path, frame_labels: Path | None = None) -> Dataset:
@@ -57,8 +50,8 @@ def load(root: Path, manifest: Path, frame_labels: Path | None = None) -> Datase
 
 def load_catalog(root: Path, manifest: Path, frame_labels: Path | None = None) -> Dataset:
     """List every video of the table, present or not."""
-    rows = read_manifest(manifest)
-    events = read_events(frame_labels, rows) if frame_labels else None
+    rows = read_manifest(manifest, root)
+    events = read_events(frame_labels, rows, root) if frame_labels else None
     listed = tuple(_parse_video(root, video_id, row, events) for video_id, row in rows.items())
     return Dataset(root.resolve().name, listed)
 
@@ -70,11 +63,11 @@ def to_id(path: str) -> str:
     return path[: -len(suffix)] if suffix.lower() in VIDEO_SUFFIXES else path
 
 
-def read_manifest(manifest: Path) -> dict[str, Row]:
+def read_manifest(manifest: Path, root: Path) -> dict[str, Row]:
     """Read the table's rows by video id, in order."""
     rows: dict[str, Row] = {}
     for row in read_table(manifest, VIDEO_COLUMNS):
-        video_id = _parse_id(row)
+        video_id = _parse_id(row, root)
         if video_id in rows:
             raise UserError(
                 f"{row.where}: {row['video']} and {rows[video_id]['video']} ({rows[video_id].where}) have the same "
@@ -84,17 +77,17 @@ def read_manifest(manifest: Path) -> dict[str, Row]:
     return rows
 
 
-def read_events(path: Path, rows: dict[str, Row]) -> dict[str, list[tuple[int, int]]]:
+def read_events(path: Path, rows: dict[str, Row], root: Path) -> dict[str, list[tuple[int, int]]]:
     """Read the anomalous frames [start, stop), counted from 0, by video id."""
     events: dict[str, list[tuple[int, int]]] = {}
     for row in read_table(path, FRAME_COLUMNS):
-        video_id = _parse_id(row)
+        video_id = _parse_id(row, root)
         if video_id not in rows:
             raise UserError(f"{row.where}: {row['video']!r} is not in the manifest; add it or remove the row")
-        if rows[video_id]["label"] == "0":
+        if parse_label(rows[video_id])[0] == 0:
             raise UserError(
-                f"{row.where}: {row['video']} has the label 0 (normal) in the manifest ({rows[video_id].where}), so it "
-                f"cannot have anomalous frames; fix one of the two"
+                f"{row.where}: {row['video']} has the label {rows[video_id]['label']} (normal) in the manifest "
+                f"({rows[video_id].where}), so it cannot have anomalous frames; fix one of the two"
             )
         first, last = row.whole_number("first_frame"), row.whole_number("last_frame")
         if first > last:
@@ -109,77 +102,54 @@ def read_events(path: Path, rows: dict[str, Row]) -> dict[str, list[tuple[int, i
 
 
 def _parse_video(root: Path, video_id: str, row: Row, events: dict[str, list[tuple[int, int]]] | None) -> Video:
-    if row["label"] not in ("0", "1"):
-        raise UserError(f"{row.where}: label is {row['label']!r}; allowed are 0 (normal) and 1 (abnormal)")
-    split = next((split for split in SPLITS if split == row["split"]), None)
+    label, category = parse_label(row)
+    split = SPLIT_NAMES.get(row["split"].lower())
     if split is None:
         raise UserError(f"{row.where}: split is {row['split']!r}; allowed are train and test")
-    label = int(row["label"])
     anomalies: tuple[tuple[int, int], ...] | None = None
     if events is not None and (label == 0 or video_id in events):
         anomalies = tuple(sorted(events.get(video_id, [])))
     num_frames = row.whole_number("num_frames") if row["num_frames"] else None
-    path = root / row["video"]
-    return Video(video_id, path, label, split, row["class"], num_frames, anomalies)
+    path = root / find_relative(row["video"], root)
+    return Video(video_id, path, label, split, row["class"] or category, num_frames, anomalies)
 
 
-def _parse_id(row: Row) -> str:
-    video_id = to_id(row["video"])
+def parse_label(row: Row) -> tuple[int, str]:
+    """Read a row's label: 0 or 1, and the class if it is one. What may be a slip of the pen is refused."""
+    text = row["label"]
+    word = text.lower()
+    number = word.replace(",", ".")
+    if number.partition(".")[0].isdecimal() and not number.partition(".")[2].strip("0"):
+        word = number.partition(".")[0]  # 1.0 or 1,0, as spreadsheets write
+    if word in LABELS:
+        return LABELS[word], ""
+    if word.startswith("normal"):  # as UCF-Crime's Normal_Videos_event
+        return 0, ""
+    near = get_close_matches(word, LABELS, 1, SIMILAR)
+    if near or not text[0].isalpha():
+        hint = f", or did you mean {near[0]}?" if near else ""
+        raise UserError(
+            f"{row.where}: label is {text!r}; allowed are 0 (normal), 1 (abnormal), or the class of an abnormal "
+            f"event{hint}"
+        )
+    return 1, text
+
+
+def find_relative(path: str, root: Path) -> str:
+    """Make a path relative to the root, with "/" between its parts. Raises a UserError if it lies outside."""
+    path = path.replace("\\", "/")
+    if not path.startswith("/") and path[1:3] != ":/":
+        return path
+    for base in (root.absolute(), root.resolve()):
+        if path.startswith(f"{base.as_posix().rstrip('/')}/"):
+            return path[len(base.as_posix().rstrip("/")) + 1 :]
+    raise UserError(f"{path!r} is an absolute path that is not below {root}; give it relative to --root")
+
+
+def _parse_id(row: Row, root: Path) -> str:
     try:
-        if row["video"].startswith("/"):
-            raise UserError(f"{row['video']!r} is an absolute path; give it relative to --root")
+        video_id = to_id(find_relative(row["video"], root))
         check_id(video_id)
     except UserError as error:
         raise UserError(f"{row.where}: {error}") from error
     return video_id
-
-
-def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
-    """Read the rows of a CSV table with at least `columns`; spaces are trimmed and empty lines skipped."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        records = csv.reader(lines, strict=True)
-        yield from _parse_rows(path, records, columns)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file in UTF-8 ({error.reason}); save the table as CSV, UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{path}, line {records.line_num}: not a CSV table ({error}); fix the line") from error
-
-
-def _parse_rows(path: Path, records: Iterator[list[str]], columns: tuple[str, ...]) -> Iterator[Row]:
-    header: list[str] | None = None
-    count = 0
-    for values in records:
-        number = records.line_num  # type: ignore[attr-defined]
-        cells = [value.strip() for value in values]
-        if not any(cells):
-            continue
-        if header is None:
-            header = [cell.lower() for cell in cells]
-            _check_header(path, header, columns)
-            continue
-        where = f"{path}, line {number}"
-        if len(cells) > len(header):
-            raise UserError(f"{where}: {len(cells)} cells under {len(header)} columns; quote values with commas")
-        row = Row(where, dict(zip(header, cells, strict=False)))
-        for column in columns:
-            if not row[column]:
-                raise UserError(f"{where}: {column} is empty; each row needs {', '.join(columns)}")
-        count += 1
-        yield row
-    if not count:
-        raise UserError(f"{path} has no rows; it needs the columns {', '.join(columns)} and one row per video")
-
-
-def _check_header(path: Path, header: list[str], columns: tuple[str, ...]) -> None:
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise UserError(
-            f"{path}, line 1: missing columns {', '.join(missing)}, found {', '.join(map(repr, header))}; needed are "
-            f"{', '.join(columns)}, separated by commas"
-        )
-    duplicates = sorted({column for column in header if column and header.count(column) > 1})
-    if duplicates:
-        raise UserError(f"{path}, line 1: duplicate columns {', '.join(duplicates)}; remove or rename them")

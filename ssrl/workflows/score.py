@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -85,7 +87,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     assert checkpoint.features is not None
     config = checkpoint.features.config.with_scales(checkpoint.model.scales)
     settings = choose_runtime(encoder, device=request.device, precision=config.precision)
-    videos = tuple(_make_video(Path(path)) for path in request.videos)
+    videos = find_videos([Path(path) for path in request.videos])
     dataset = Dataset("new videos", videos)
     watcher = watcher or ExtractionWatcher()
     watcher.run_begins(dataset, str(settings), len(videos))
@@ -143,11 +145,29 @@ def describe_threshold(checkpoint: Checkpoint, false_alarms: float) -> str:
     )
 
 
-def _make_video(path: Path) -> Video:
-    """Make an unlabeled video, named after its file or folder."""
+def find_videos(paths: Sequence[Path]) -> tuple[Video, ...]:
+    """Find unlabeled videos: files, folders of frames, and all videos below other folders. A video's id is its path
+    below the folder that all have in common, without the suffix. Videos named twice are taken once.
+    """
+    from ssrl.datasets.manifest import VIDEO_SUFFIXES
     from ssrl.datasets.video import Video
 
-    return Video(path.resolve().name if path.is_dir() else path.stem, path.resolve(), None, "test")
+    found = [video for path in paths for video in _list_videos(path.absolute(), VIDEO_SUFFIXES)]
+    unique = list(dict.fromkeys(found))
+    common = Path(os.path.commonpath([path.parent for path in unique]))
+    ids = {path: path.relative_to(common).as_posix() for path in unique}
+    stems = {path: name if path.is_dir() else name[: len(name) - len(path.suffix)] for path, name in ids.items()}
+    counts = Counter(stems.values())
+    # gate.mp4 and gate.avi keep their suffixes
+    return tuple(Video(stem if counts[stem] == 1 else ids[path], path, None, "test") for path, stem in stems.items())
+
+
+def _list_videos(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """A file or folder of frames is one video; another folder stands for the video files below it."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.name[0] != ".")
+    return files or [path]
 
 
 def _write_page(

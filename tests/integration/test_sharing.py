@@ -98,9 +98,7 @@ def test_a_bad_video_of_one_rank_does_not_cost_the_videos_of_others(tmp_path: Pa
     """The bad one is the largest file, so it comes first; the other rank is still in its long video then."""
     (tmp_path / "bad.mp4").write_bytes(b"not a video" * 100_000)
     write_h264(tmp_path / "long.mp4", 200)
-    (tmp_path / "videos.csv").write_text(
-        "video,label,split\nbad.mp4,0,train\nlong.mp4,1,test\nmissing.mp4,1,test\n"
-    )
+    (tmp_path / "videos.csv").write_text("video,label,split\nbad.mp4,0,train\nlong.mp4,1,test\nmissing.mp4,1,test\n")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--dataset", "manifest", "--root", tmp_path, "--manifest", tmp_path / "videos.csv", "--size", "96x210"]
     command = [*launcher, "-m", "ssrl.extract", *map(str, options), "--out", str(tmp_path / "store")]

@@ -226,6 +226,11 @@ def test_another_video_of_the_same_name_is_scored_anew(user: User) -> None:
         assert outcome.exit_code == 0, outcome.output
     assert Store(scores / "features").record("000").num_frames == 50
     assert "000: extracted again" in outcome.output
+    both = [str(user.root / folder / "000.mp4") for folder in ("cat", "dog")]
+    outcome = CliRunner().invoke(score_main, [*both, "--ckpt", str(run / "best.pt"), "--out", str(scores)])
+    assert outcome.exit_code == 0, outcome.output
+    store = Store(scores / "features")
+    assert (store.record("cat/000").num_frames, store.record("dog/000").num_frames) == (20, 50)
 
 
 @pytest.mark.parametrize("finished", [True, False])

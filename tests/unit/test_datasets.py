@@ -385,19 +385,18 @@ def test_ids() -> None:
     ("videos", "complaint"),
     [
         ("video,label\na/normal.mp4,0\n", "line 1: missing columns split, found 'video', 'label'; needed are"),
-        (
-            "video;label;split\na/normal.mp4;0;train\n",
-            "line 1: missing columns video, label, split.*by commas",
-        ),
+        ("video:label:split\na/normal.mp4:0:train\n", "line 1: missing columns video, label, split.*by commas"),
         ("video,label,split,label\na/normal.mp4,0,train,1\n", "line 1: duplicate columns label"),
         ("video,label,split\na/normal.mp4,2,train\n", "line 2: label is '2'; allowed are 0"),
-        ("video,label,split\na/normal.mp4,normal,train\n", "line 2: label is 'normal'"),
+        ("video,label,split\na/normal.mp4,norml,train\n", "line 2: label is 'norml'.*did you mean normal"),
+        ("video,label,split\na/normal.mp4,0.5,train\n", "line 2: label is '0.5'; allowed are 0"),
+        ("video,label,split\na/normal.mp4,-1,train\n", "line 2: label is '-1'; allowed are 0"),
         ("video,label,split\na/normal.mp4,0,val\n", "line 2: split is 'val'; allowed are train and test"),
         ("video,label,split\na/normal.mp4,0\n", "line 2: split is empty"),
         ("video,label,split\na/normal.mp4,0,train,x\n", "line 2: 4 cells under 3 columns"),
         ("video,label,split\n\n../up.mp4,0,train\n", "line 3: '../up' is not a video id"),
         ("video,label,split\n/etc/clip.mp4,0,train\n", "line 2: '/etc/clip.mp4' is an absolute path"),
-        ("video,label,split\na\\b.mp4,0,train\n", "line 2: .*is not a video id"),
+        ("video,label,split\nC:\\a\\b.mp4,0,train\n", "line 2: 'C:/a/b.mp4' is an absolute path"),
         ("video,label,split\na/x.mp4,0,train\na/x.avi,0,test\n", r"line 3: a/x\.avi and a/x\.mp4 \(.*line 2\)"),
         ("video,label,split,num_frames\na/normal.mp4,0,train,ten\n", "line 2: num_frames is 'ten'"),
         ("video,label,split,num_frames\na/normal.mp4,0,train,0\n", "line 2: num_frames is '0'"),
@@ -429,7 +428,7 @@ def test_bad_frame_labels(tmp_path: Path, row: str, complaint: str) -> None:
         load_own(make_own(tmp_path, frames=f"video,first_frame,last_frame\n{row}\n"))
 
 
-@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\x00\xff\xfe", "video,label,split\n".encode("utf-16")])
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\x00\xff\xfe", "vidéo,label,split\n".encode("latin-1")])
 def test_tables_that_are_not_text(tmp_path: Path, content: bytes) -> None:
     root = make_own(tmp_path)
     (root / "videos.csv").write_bytes(content)
