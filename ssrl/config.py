@@ -55,7 +55,7 @@ class TrainConfig:
     num_segments: int = PAPER_SEGMENTS
     select: Selection = "last"
     val_fraction: float = 0.25  # of the training videos, held out for select="val"
-    check_every: int = 25  # steps between evaluations of the selection metric, and between saved states
+    check_every: int = 25  # steps between evaluations of the selection metric; states are saved then, not too often
     seed: int = 0
     loss: LossConfig = field(default_factory=LossConfig)
 

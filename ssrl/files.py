@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+def copy(path: Path, to: Path) -> None:
+    """Copy a file. The copy is complete or absent."""
+    with replacing(to) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 def sync(path: Path) -> None:

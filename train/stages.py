@@ -31,6 +31,7 @@ from ssrl.checkpoints import (
 )
 from ssrl.config import TrainConfig
 from ssrl.errors import UserError
+from ssrl.files import copy
 from ssrl.model.build import Network, build_network
 from ssrl.model.config import AnyModelConfig
 from ssrl.model.domain import Domain
@@ -44,6 +45,7 @@ from ssrl.train.loop import Calibrated, Measure, StageState, StageTrainer, Weigh
 from ssrl.train.losses import Losses
 
 BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
+SAVE_SECONDS = 10.0  # between two saved states, at least
 
 
 class TrainingWatcher:
@@ -153,14 +155,17 @@ class Trainer:
         linear_auc = reference.held_out.linear_auc if reference.held_out else None
         watcher.linear_fitted(linear_test_auc, linear_auc)
         watcher.stage_begins(stage, network.config.scales, state.step, config.steps)
-        start = time.monotonic()
+        start = saved = time.monotonic()
 
         def on_step(step: int, losses: Losses, seconds: float) -> None:
             watcher.step_done(step, losses)
             self._log({"stage": stage, "step": step, "seconds": round(seconds, 4), **losses.to_json()})
 
         def on_check(state: StageState) -> None:
-            self._save_state(stage, done, state)
+            nonlocal saved
+            if time.monotonic() - saved >= SAVE_SECONDS:
+                self._save_state(stage, done, state)
+                saved = time.monotonic()
             if state.best_value is not None:
                 self._log({"stage": stage, "step": state.step, self.config.select: state.best_value})
 
@@ -218,8 +223,12 @@ class Trainer:
         domain: Domain | None,
     ) -> None:
         results = [*done, result]
-        for name, calibrated in ((LAST, last), (BEST, best), (self._get_stage_path(result.stage).name, best)):
-            save_checkpoint(self.folder / name, self._make_checkpoint(model, calibrated, results, domain))
+        save_checkpoint(self.folder / LAST, self._make_checkpoint(model, last, results, domain))
+        if best is last:
+            copy(self.folder / LAST, self.folder / BEST)
+        else:
+            save_checkpoint(self.folder / BEST, self._make_checkpoint(model, best, results, domain))
+        copy(self.folder / BEST, self._get_stage_path(result.stage))
         self._save_state(result.stage + 1, results, StageState())
         self._log(to_plain(result))
 

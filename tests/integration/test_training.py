@@ -25,6 +25,7 @@ from ssrl.model.network import SSRL, Output, draw_kept_scales
 from ssrl.model.recipes import RECIPES, find_recipe, paper_model, small_model
 from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds, open_segment_view, pool_segments
+from ssrl.train import stages
 from ssrl.train.data import compute_statistics, draw, make_bags
 from ssrl.train.losses import Losses, compute_losses, select_top_k
 from ssrl.train.stages import Trainer, TrainingWatcher
@@ -121,7 +122,10 @@ def test_a_planted_anomaly_is_found(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "linear"])
-def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(store: Store, tmp_path: Path, recipe: str) -> None:
+def test_a_run_that_was_stopped_ends_where_an_undisturbed_one_does(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    monkeypatch.setattr(stages, "SAVE_SECONDS", 0.0)
     undisturbed = trainer(store, tmp_path / "a", recipe).run(TrainingWatcher())
     for stop_at in ((1, 6), (2, 2), (2, 3)):
         with pytest.raises(KeyboardInterrupt):
