@@ -2,7 +2,8 @@
 
     videos ── decoders, one process each ──▶ snippets ── batches, across videos ──▶ runtime ──▶ HDF5, one file per video
 
-Every queue is bounded. A bad video does not stop the run but is reported at the end; a full disk does.
+Every queue is bounded. A bad video does not stop the run but is reported at the end, and so is an unforeseen error with
+one video; a full disk stops it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ssrl.extract.decoding import NUM_SLOTS, TIME_LIMIT_SECONDS, Decoded, Decode
 from ssrl.extract.readers import AUTO
 from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
+from ssrl.faults import describe_error
 from ssrl.store.layout import StoredVideo
 from ssrl.store.sources import Source
 from ssrl.store.writer import Plan, StoreWriter, VideoWriter
@@ -201,7 +203,7 @@ class _Run:
         while self.idle and (video := next(self.videos, None)) is not None:
             try:
                 self._take(video)
-            except (UserError, OSError) as error:
+            except Exception as error:
                 self._report(video, error)
 
     def _take(self, video: Video) -> None:
@@ -239,7 +241,7 @@ class _Run:
     ) -> None:
         try:
             self.jobs.append(_Job(video, source, scales, request, decoder, self.writer, self.runtimes, retried))
-        except (UserError, OSError) as error:
+        except Exception as error:
             self.idle.append(decoder)
             self._report(video, error)
 
@@ -273,7 +275,7 @@ class _Run:
         except DecoderLost as error:
             self._drop(job, error)
             self._retry(job, error)
-        except (UserError, OSError) as error:
+        except Exception as error:
             self._drop(job, error)
             self._report(job.video, error)
         return None
@@ -306,7 +308,7 @@ class _Run:
         try:
             job.append(features, slot)
             self.watcher.snippet_done(job.video.id, job.num_rows)
-        except (UserError, OSError) as error:
+        except Exception as error:
             self._drop(job, error)
             self._report(job.video, error)
 
@@ -335,8 +337,9 @@ class _Run:
                 f"disk full: cannot write {video.id} to {self.writer.root}; free some space, then rerun the command: "
                 f"it skips the videos already extracted"
             ) from error
-        self.summary.failed[video.id] = str(error)
-        self.watcher.video_failed(video.id, str(error))
+        reason = describe_error(error)
+        self.summary.failed[video.id] = reason
+        self.watcher.video_failed(video.id, reason)
 
 
 def _is_hung(job: _Job) -> bool:

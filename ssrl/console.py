@@ -14,11 +14,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
-from ssrl.errors import UserError
+from ssrl.faults import describe_error
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +32,9 @@ notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def handle_errors(main: Callable[P, R]) -> Callable[P, R]:
-    """Turn user errors into one line, and Ctrl-C or `kill` into a clean exit."""
+    """Turn errors into one line each, and Ctrl-C or `kill` into a clean exit. The traceback of what nobody foresaw, a
+    fault of ours, goes to a file.
+    """
 
     @functools.wraps(main)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -41,8 +44,10 @@ def handle_errors(main: Callable[P, R]) -> Callable[P, R]:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return main(*args, **kwargs)
-        except UserError as error:
-            fail(str(error))
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            fail(describe_error(error))
         except KeyboardInterrupt:
             notes.print("[yellow]stopped:[/] finished work is kept; run the same command again to resume")
             sys.exit(EXIT_INTERRUPTED)

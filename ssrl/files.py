@@ -1,5 +1,6 @@
 """Files: atomic writing, natural sort order, sizes."""
 
+import errno
 import json
 import os
 import shutil
@@ -46,10 +47,18 @@ def copy(path: Path, to: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file or folder to disk. Some file systems cannot do it for folders."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return  # Windows opens no folders
+        raise
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
@@ -70,3 +79,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def get_cache_folder() -> Path:
+    """$SSRL_CACHE, or ssrl below $XDG_CACHE_HOME, or ~/.cache/ssrl."""
+    chosen = os.environ.get("SSRL_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ssrl"

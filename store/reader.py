@@ -47,7 +47,7 @@ class Store:
 
     def _list_files(self) -> list[str]:
         folder = self.root / VIDEO_FOLDER
-        files = folder.rglob(f"*{VIDEO_SUFFIX}")
+        files = [path for path in folder.rglob(f"*{VIDEO_SUFFIX}") if not path.name.startswith("._")]  # of macOS
         return sorted(path.relative_to(folder).as_posix()[: -len(VIDEO_SUFFIX)] for path in files)
 
     def records(self, split: Split | None = None) -> list[StoredVideo]:

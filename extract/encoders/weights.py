@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from requests import RequestException
 from torch import nn
 
 from ssrl.errors import UserError
-from ssrl.files import write_text
+from ssrl.files import get_cache_folder, write_text
 
 READABLE = 0o644  # pooch keeps a download to its owner; caches are shared
 logger = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def fetch(name: str, url: str) -> Weights:
     bytes announced). Its SHA-256 is written down beside it, and at every later use the whole file is checked against
     that. A file appears under its name only when whole.
     """
-    path = cache_folder() / url.rsplit("/", 1)[-1]
+    path = get_cache_folder() / url.rsplit("/", 1)[-1]
     recorded = path.with_name(f"{path.name}.sha256")
     if not path.exists():
         pooch.get_logger().setLevel("WARNING")  # it would tell the user what to program
@@ -96,12 +95,6 @@ def downloading(url: str) -> Iterator[None]:
             f"cannot download {url} ({cause}); fetch it by other means and name the file with --weights FILE, "
             f"or use --encoder micro3d, which needs no download"
         ) from error
-
-
-def cache_folder() -> Path:
-    """$SSRL_CACHE, or ssrl below $XDG_CACHE_HOME, or ~/.cache/ssrl."""
-    chosen = os.environ.get("SSRL_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ssrl"
 
 
 def sha256_of(path: Path) -> str:

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from ssrl.extract.encoders import Encoder
-from ssrl.extract.encoders.weights import cache_folder
 from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
 from ssrl.extract.runtimes.untracked import openvino
+from ssrl.files import get_cache_folder
 from ssrl.geometry import Grid
 
 SLACK_BYTES = 64
@@ -44,7 +44,7 @@ class OpenVinoRuntime:
         self.device = torch.device("cpu")
         self.precision = precision
         self._core = openvino.Core()
-        cache = cache or cache_folder() / "openvino"
+        cache = cache or get_cache_folder() / "openvino"
         with suppress(OSError):  # an unwritable cache only costs time
             cache.mkdir(parents=True, exist_ok=True)
             self._core.set_property({"CACHE_DIR": str(cache)})

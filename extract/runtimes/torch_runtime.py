@@ -19,8 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
-from ssrl.extract.encoders.weights import cache_folder
 from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
+from ssrl.files import get_cache_folder
 from ssrl.geometry import Grid
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Compiled:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(get_cache_folder() / "inductor"))
         self._network = network
         self._run: Any = torch.compile(network)
 

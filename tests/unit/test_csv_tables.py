@@ -64,7 +64,7 @@ def test_a_class_is_the_label_of_an_abnormal_video(tmp_path: Path) -> None:
     assert [(video.label, video.category) for video in videos] == [(1, "Fighting"), (0, "")]
 
 
-@pytest.mark.parametrize("label", ["norml", "abnorml", "ture", "flase", "2", "1.5", "-1", "?", "1,2"])
+@pytest.mark.parametrize("label", ["normmal", "abnormall", "truue", "falsee", "2", "1.5", "-1", "?", "1,2"])
 def test_a_label_that_may_be_a_slip_is_refused(tmp_path: Path, label: str) -> None:
     (tmp_path / "videos.csv").write_text(f"video;label;split\na.mp4;{label};train\n")
     with pytest.raises(UserError, match=r"line 2: label is .*; allowed are 0 \(normal\), 1 \(abnormal\), or the class"):

@@ -388,7 +388,7 @@ def test_ids() -> None:
         ("video:label:split\na/normal.mp4:0:train\n", "line 1: missing columns video, label, split.*by commas"),
         ("video,label,split,label\na/normal.mp4,0,train,1\n", "line 1: duplicate columns label"),
         ("video,label,split\na/normal.mp4,2,train\n", "line 2: label is '2'; allowed are 0"),
-        ("video,label,split\na/normal.mp4,norml,train\n", "line 2: label is 'norml'.*did you mean normal"),
+        ("video,label,split\na/normal.mp4,normmal,train\n", "line 2: label is 'normmal'.*did you mean normal"),
         ("video,label,split\na/normal.mp4,0.5,train\n", "line 2: label is '0.5'; allowed are 0"),
         ("video,label,split\na/normal.mp4,-1,train\n", "line 2: label is '-1'; allowed are 0"),
         ("video,label,split\na/normal.mp4,0,val\n", "line 2: split is 'val'; allowed are train and test"),

@@ -1,0 +1,49 @@
+"""Errors as one line: whose fault it is, and what to do."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shlex
+import sys
+import time
+import traceback
+from importlib.metadata import version
+
+from ssrl.errors import UserError
+from ssrl.files import get_cache_folder, write_text
+
+REMEDIES = {
+    errno.EACCES: "fix its permissions, or choose another path",
+    errno.EPERM: "fix its permissions, or choose another path",
+    errno.EROFS: "choose a path on a disk that can be written to",
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EDQUOT: "free some space, then run the same command again",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.ENOTDIR: "a part of the path is a file; choose another path",
+    errno.EEXIST: "it is in the way; choose another path",
+}
+
+
+def describe_error(error: Exception) -> str:
+    """Describe what the user can put right, or a fault of ours, whose traceback goes to a file."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno:
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror}; {REMEDIES.get(error.errno, 'check the path and its disk')}"
+    return _describe_fault(error)
+
+
+def _describe_fault(error: Exception) -> str:
+    text = "".join(traceback.format_exception(error))
+    path = get_cache_folder() / "faults" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    try:
+        write_text(path, f"ssrl {version('ssrl')}: {shlex.join(sys.argv)}\n\n{text}")
+        place = f"its traceback is in {path}"
+    except OSError:
+        logging.getLogger(__name__).error(text)
+        place = "its traceback is above"
+    return f"a fault of this program, not of your files: {type(error).__name__}: {error}; {place}, please report it"
