@@ -7,12 +7,14 @@ file cannot run code.
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,6 +114,17 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     return checkpoint
 
 
+# What pickles of NumPy arrays and scalars name: harmless
+_NUMPY_TYPES = [np.dtype(code) for code in "?bhilqBHILQefd"]
+NUMPY_GLOBALS: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    np.empty(0).__reduce__()[0],
+    np.float64(0).__reduce__()[0],
+    *{type(dtype) for dtype in _NUMPY_TYPES},
+]
+
+
 def save_tensors(path: Path, value: Any) -> None:
     """`torch.save`, atomically."""
     with replacing(path) as temporary:
@@ -123,11 +136,16 @@ def load_tensors(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path} does not exist; train a checkpoint with ssrl-train or give another path")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_GLOBALS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        names = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        objects = f"Python objects ({names[0]})" if names else "Python objects"
         raise UserError(
-            f"{path} is not a checkpoint, or holds Python objects that could run code, and was not loaded; "
-            f"only tensors and plain values are allowed"
+            f"{path} is not a checkpoint, or holds {objects} that could run code, and was not loaded; only tensors, "
+            f"arrays and plain values are allowed. If you trust its origin, save its tensors alone: python -c "
+            f"\"import torch; torch.save({{k: v for k, v in torch.load('{path}', weights_only=False)['state_dict']"
+            f".items()}}, 'tensors.pth')\" (the key may be another than state_dict)"
         ) from error
     except Exception as error:  # the unpickler fails on arbitrary bytes in arbitrary ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -33,10 +33,10 @@ def checkpoint(file: Path, out: Path) -> None:
     """Convert a state dict of the authors' release (stages 1 to 4), or of RTFM, to a checkpoint."""
     from ssrl.checkpoints import Checkpoint, load_tensors, save_checkpoint
     from ssrl.model.network import SSRL
-    from ssrl.model.released_weights import infer_model, load_released
+    from ssrl.model.released_weights import find_state, infer_model, load_released
 
-    state = load_tensors(file)
-    network = SSRL(infer_model(state, file))
+    state = find_state(load_tensors(file), file)
+    network = SSRL(infer_model(state))
     load_released(network, state)
     model = network.config
     save_checkpoint(out, Checkpoint(model, network.state_dict(), imported_from=file.name))

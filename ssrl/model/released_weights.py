@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ssrl.checkpoints import Checkpoint
@@ -31,9 +33,54 @@ _PREFIXES = (
 )
 
 
+WRAPPERS = ("module", "_orig_mod")  # parts of names that DataParallel and torch.compile add
+HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+COUNTER = "num_batches_tracked"  # of a batch norm; older versions of PyTorch did not save it
+
+
+def find_state(value: object, source: Path) -> dict[str, Tensor]:
+    """Find the released state dict in what a file holds: itself, or below a usual key beside optimizer and epoch.
+
+    Raises a UserError that says what the file holds instead, or names weights that are not finite.
+    """
+    found = next((state for state in _list_states(value) if _find_width(state) is not None), None)
+    if found is None:
+        kind = f"keys {', '.join(map(str, list(value)[:8]))}" if isinstance(value, Mapping) else type(value).__name__
+        raise UserError(
+            f"{source} is not a state dict of the SSRL or RTFM release: no classifier (classfier.fc1), neither at its "
+            f"top nor below {', '.join(HOLDERS)}. It holds: {kind}"
+        )
+    broken = [name for name, weights in found.items() if not torch.isfinite(weights).all()]
+    if broken:
+        raise UserError(
+            f"{source} holds NaN or infinite weights in {', '.join(broken[:3])} ({len(broken)} tensors): its training "
+            f"diverged, or it is damaged; use an earlier checkpoint"
+        )
+    return found
+
+
+def _list_states(value: object) -> Iterator[dict[str, Tensor]]:
+    if not isinstance(value, Mapping):
+        return
+    arrays = {name: torch.from_numpy(item) for name, item in value.items() if isinstance(item, np.ndarray)}
+    tensors = {name: item for name, item in value.items() if isinstance(item, Tensor)}
+    yield {_unwrap(name): weights for name, weights in {**tensors, **arrays}.items()}
+    for key in HOLDERS:
+        yield from _list_states(value.get(key))
+
+
+def _unwrap(name: str) -> str:
+    return ".".join(part for part in str(name).split(".") if part not in WRAPPERS)
+
+
+def _find_width(state: Mapping[str, Tensor]) -> int | None:
+    """D, from the classifier."""
+    return next((value.shape[1] for name, value in state.items() if to_ours(name) == "classifier.fc1.weight"), None)
+
+
 def to_ours(name: str) -> str | None:
     """Our name of a released parameter, or None."""
-    return _rename(name.removeprefix("module."), _PREFIXES)
+    return _rename(name, _PREFIXES)
 
 
 def to_released(name: str) -> str | None:
@@ -53,13 +100,11 @@ def _rename(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
     return None
 
 
-def infer_model(state: object, source: Path) -> ModelConfig:
+def infer_model(state: Mapping[str, Tensor]) -> ModelConfig:
     """Infer the model of a released state dict: D from its classifier, scales from its patch branches."""
-    names = state if isinstance(state, Mapping) else {}
-    width = next((value.shape[1] for name, value in names.items() if to_ours(name) == "classifier.fc1.weight"), None)
-    if width is None:
-        raise UserError(f"{source} is not a state dict of the SSRL or RTFM release: no classifier (classfier.fc1)")
-    branches = [int(match[1]) for name in names if (match := re.search(r"patch_to_clip\.(\d+)\.", name))]
+    width = _find_width(state)
+    assert width is not None
+    branches = [int(match[1]) for name in state if (match := re.search(r"patch_to_clip\.(\d+)\.", name))]
     return released_model(width, tuple(range(1, max(branches, default=-1) + 3)))
 
 
@@ -71,7 +116,7 @@ def load_released(network: SSRL, state: Mapping[str, Tensor]) -> None:
     expected = network.state_dict()
     renamed = {released: to_ours(released) for released in state}
     unknown = sorted(released for released, ours in renamed.items() if ours not in expected)
-    missing = sorted(set(expected) - set(filter(None, renamed.values())))
+    missing = sorted(name for name in set(expected) - set(renamed.values()) if not name.endswith(COUNTER))
     loaded = {ours: state[released] for released, ours in renamed.items() if ours in expected}
     misshapen = sorted(
         f"{ours}: {tuple(value.shape)} instead of {tuple(expected[ours].shape)}"
@@ -82,7 +127,7 @@ def load_released(network: SSRL, state: Mapping[str, Tensor]) -> None:
     if any(problems.values()):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
         raise UserError(f"not a released checkpoint of {len(network.config.scales)} scales ({listed})")
-    network.load_state_dict({ours: value for ours, value in loaded.items() if ours is not None})
+    network.load_state_dict({**expected, **{ours: value for ours, value in loaded.items() if ours is not None}})
 
 
 def to_released_state(checkpoint: Checkpoint) -> dict[str, Tensor]:

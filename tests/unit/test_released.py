@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,3 +106,55 @@ def test_a_refusal_writes_nothing(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(import_.main, arguments)
     assert outcome.exit_code == 1 and "--recipe released" in outcome.stderr
     assert not (tmp_path / "released.pth").exists()
+
+
+PREFIXES = ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module.")
+NAMES = ("", "state_dict", "model_state_dict", "model", "net", "weights")
+
+
+def as_arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in state.items()}
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+@pytest.mark.parametrize("holder", NAMES)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_state_dicts_are_found_as_others_save_them(tmp_path: Path, prefix: str, holder: str, arrays: bool) -> None:
+    """Without the counters of batch norms, too, which older versions of PyTorch did not save."""
+    expected = checkpoint_of(RELEASED)
+    state = {
+        f"{prefix}{name}": value for name, value in to_released_state(expected).items() if "num_batches" not in name
+    }
+    content = as_arrays(state) if arrays else state
+    optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-3}]}
+    beside = {"optimizer": optimizer, "epoch": 7, "best": np.float64(0.9), "history": np.arange(3.0)}
+    torch.save({holder: content, **beside} if holder else content, tmp_path / "theirs.pth")
+    run("checkpoint", tmp_path / "theirs.pth", "--out", tmp_path / "ours.pt")
+    ours = load_checkpoint(tmp_path / "ours.pt").weights
+    assert all(torch.equal(ours[name], value) for name, value in expected.weights.items())
+
+
+class Settings:
+    """An object beside the weights, as scripts save their arguments."""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (
+            lambda state: {**state, "classfier.fc1.bias": state["classfier.fc1.bias"] * float("nan")},
+            "classfier.fc1.bias",
+        ),
+        (lambda state: {**state, "classfier.fc1.bias": state["classfier.fc1.bias"] + float("inf")}, "NaN or infinite"),
+        (lambda state: {"state_dict": state, "args": Settings()}, r"Settings\) that could run code.*save its tensors"),
+        (lambda state: {"fc.weight": torch.ones(3)}, "It holds: keys fc.weight"),
+        (lambda state: [1, 2], "It holds: list"),
+        (lambda state: {name: value for name, value in state.items() if "conv_5" not in name}, "missing: .*conv_5"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_what_is_wrong(tmp_path: Path, spoil: Any, named: str) -> None:
+    torch.save(spoil(to_released_state(checkpoint_of(RELEASED))), tmp_path / "theirs.pth")
+    arguments = ["checkpoint", str(tmp_path / "theirs.pth"), "--out", str(tmp_path / "ours.pt")]
+    outcome = CliRunner().invoke(import_.main, arguments)
+    assert outcome.exit_code == 1 and re.search(named, outcome.stderr), outcome.stderr
+    assert not (tmp_path / "ours.pt").exists()
