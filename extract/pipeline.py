@@ -108,35 +108,33 @@ class _Pending(NamedTuple):
     slot: int
 
 
-class _Job:
-    """A video in progress: its decoder, its file and its state."""
+@dataclass(frozen=True)
+class _Task:
+    """A video to encode."""
 
-    def __init__(
-        self,
-        video: Video,
-        source: Source,
-        scales: tuple[int, ...],
-        request: Request,
-        decoder: Decoder,
-        writer: StoreWriter,
-        runtimes: Runtimes,
-        retried: bool = False,
-    ) -> None:
-        self.video = video
-        self.source = source
-        self.scales = scales
-        self.request = request
+    video: Video
+    source: Source
+    scales: tuple[int, ...]
+    request: Request
+    retried: bool = False
+
+
+class _Job:
+    """A task in progress: its decoder, its file and its state."""
+
+    def __init__(self, task: _Task, decoder: Decoder, writer: StoreWriter, runtimes: Runtimes) -> None:
+        self.task = task
+        self.video = task.video
         self.decoder = decoder
-        self.retried = retried
         self.start = time.monotonic()
         self.num_rows = 0
-        self.runtime = runtimes(scales)
+        self.runtime = runtimes(task.scales)
         self.reuse = StaticReuse(self.runtime) if writer.config.reuse_static else None
         self._stack = ExitStack()
-        self.file: VideoWriter = self._stack.enter_context(writer.video(video.id, scales))
+        self.file: VideoWriter = self._stack.enter_context(writer.video(self.video.id, task.scales))
         try:
-            decoder.begin(request)
-        except OSError as error:
+            decoder.begin(task.request)
+        except Exception as error:
             self.abandon(error)
             raise
 
@@ -148,7 +146,7 @@ class _Job:
     def finish(self, decoded: Decoded) -> StoredVideo:
         """Complete the video's file."""
         reused = 0 if self.reuse is None else self.reuse.num_reused
-        record = self.source.record(_make_record(self.video, decoded, reused))
+        record = self.task.source.record(_make_record(self.video, decoded, reused))
         self.file.finish(record)
         self._stack.close()
         return record
@@ -202,48 +200,40 @@ class _Run:
     def _begin_jobs(self) -> None:
         while self.idle and (video := next(self.videos, None)) is not None:
             try:
-                self._take(video)
+                source = Source.of([video.path])
+                plan = self.writer.plan(video.id, source, partial(_relabel, video))
+                if plan.scales:
+                    source.remember()
+                elif plan.record is not None:
+                    self.writer.update(plan.record)
             except Exception as error:
                 self._report(video, error)
+                continue
+            self._announce(video, plan)
+            if plan.scales:
+                backend = self.decoding.backend if video.path.is_file() else AUTO
+                segments = self.writer.config.train_sampling == "segments" and video.split == "train"
+                self._begin(_Task(video, source, plan.scales, Request(video.path, backend, segments)))
 
-    def _take(self, video: Video) -> None:
-        """Begin a video, or keep what the store has of it."""
-        source = Source.of([video.path])
-        plan = self.writer.plan(video.id, source, partial(_relabel, video))
-        if not plan.scales:
-            self._keep(video, plan)
-            return
-        if plan.changes:
-            self.watcher.video_outdated(video.id, plan.changes)
-        backend = self.decoding.backend if video.path.is_file() else AUTO
-        segments = self.writer.config.train_sampling == "segments" and video.split == "train"
-        self._begin(video, source, plan.scales, Request(video.path, backend, segments), self.idle.pop())
-
-    def _keep(self, video: Video, plan: Plan) -> None:
-        """Keep the features of a stored video, with the annotations of today."""
-        if plan.record is not None:
-            self.writer.update(plan.record)
-        if plan.changes:
+    def _announce(self, video: Video, plan: Plan) -> None:
+        """Tell what of a stored video has changed, or that it is skipped."""
+        if plan.scales:
+            if plan.changes:
+                self.watcher.video_outdated(video.id, plan.changes)
+        elif plan.changes:
             self.summary.updated[video.id] = plan.changes
             self.watcher.video_updated(video.id, plan.changes)
         else:
             self.summary.skipped.append(video.id)
             self.watcher.video_skipped(video.id)
 
-    def _begin(
-        self,
-        video: Video,
-        source: Source,
-        scales: tuple[int, ...],
-        request: Request,
-        decoder: Decoder,
-        retried: bool = False,
-    ) -> None:
+    def _begin(self, task: _Task) -> None:
+        decoder = self.idle.pop()
         try:
-            self.jobs.append(_Job(video, source, scales, request, decoder, self.writer, self.runtimes, retried))
+            self.jobs.append(_Job(task, decoder, self.writer, self.runtimes))
         except Exception as error:
             self.idle.append(decoder)
-            self._report(video, error)
+            self._report(task.video, error)
 
     def _gather(self) -> list[_Pending]:
         """Gather decoded snippets, at most a batch, waiting for the first. Handles videos that end meanwhile."""
@@ -271,22 +261,23 @@ class _Run:
             received = job.decoder.receive()
             if isinstance(received, int):
                 return received
-            self._finish(job, received)
+            record = job.finish(received)
         except DecoderLost as error:
             self._drop(job, error)
             self._retry(job, error)
         except Exception as error:
             self._drop(job, error)
             self._report(job.video, error)
+        else:
+            self._close(job, record)
         return None
 
     def _retry(self, job: _Job, error: DecoderLost) -> None:
         """Restart the video once, with the most tolerant reader."""
-        if job.retried:
+        if job.task.retried:
             self._report(job.video, error)
         else:
-            request = replace(job.request, backend=AUTO)
-            self._begin(job.video, job.source, job.scales, request, self.idle.pop(), retried=True)
+            self._begin(replace(job.task, request=replace(job.task.request, backend=AUTO), retried=True))
 
     def _encode(self, pending: list[_Pending]) -> None:
         """Encode one batch per runtime (there is one for each set of missing scales)."""
@@ -307,13 +298,13 @@ class _Run:
             return  # dropped earlier in this batch
         try:
             job.append(features, slot)
-            self.watcher.snippet_done(job.video.id, job.num_rows)
         except Exception as error:
             self._drop(job, error)
             self._report(job.video, error)
+        else:
+            self.watcher.snippet_done(job.video.id, job.num_rows)
 
-    def _finish(self, job: _Job, decoded: Decoded) -> None:
-        record = job.finish(decoded)
+    def _close(self, job: _Job, record: StoredVideo) -> None:
         self.jobs.remove(job)
         self.idle.append(job.decoder)
         self.summary.done.append(record.id)

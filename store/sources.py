@@ -41,6 +41,10 @@ class Source:
                     digest.update(block)
         return digest.hexdigest()
 
+    def remember(self) -> None:
+        """Hash the content now, before it is decoded, so that what replaces it meanwhile is noticed later."""
+        _ = self.sha256
+
     def made(self, stored: StoredVideo) -> bool:
         """Whether the features of `stored` were made from this. It is read only if its time differs, not its size."""
         if not stored.source_sha256:  # of an earlier version

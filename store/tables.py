@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssrl.errors import UserError
 from ssrl.files import write_json
 from ssrl.plain import from_plain, to_plain
 
@@ -43,4 +44,10 @@ def read_named_ids(root: Path) -> set[str] | None:
 
 
 def _read(path: Path) -> Table:
-    return from_plain(Table, json.loads(path.read_text(encoding="utf-8")), path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it, and run the command that filled the store again"
+        ) from error
+    return from_plain(Table, value, path)

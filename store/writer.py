@@ -95,7 +95,7 @@ class StoreWriter:
             return Plan(self.config.scales)
         stored = self._read_record(path)
         if stored is None:
-            return Plan(self.config.scales, changes=("its file in the store is damaged",))
+            return Plan(self.config.scales, changes=("its file in the store is damaged or unfinished",))
         if not source.made(stored):
             return Plan(self.config.scales, changes=("its source has changed",))
         record = source.record(update(stored))

@@ -17,10 +17,12 @@ from ssrl.commands.import_ import main as import_main
 from ssrl.commands.score import main as score_main
 from ssrl.commands.store import main as store_main
 from ssrl.commands.train import main as train_main
+from ssrl.errors import UserError
 from ssrl.evaluate.scoring import make_frame_auc
 from ssrl.store.layout import get_video_path
 from ssrl.store.reader import Store
 from ssrl.store.segments import open_segment_view
+from ssrl.store.sources import Source
 from ssrl.store.writer import StoreWriter
 from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model
 from tests.media import numbered_frames, write_frames, write_h264
@@ -149,6 +151,30 @@ def test_a_damaged_file_of_the_store_is_extracted_again(user: User) -> None:
     path.write_bytes(path.read_bytes()[:100])
     assert "one: extracted again, since its file in the store is damaged" in user.extract().output
     assert len(user.features("one")) == 2
+
+
+def test_a_source_that_is_replaced_while_it_is_decoded_is_noticed_later(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember = Source.remember
+
+    def replace_after(source: Source) -> None:
+        remember(source)
+        write_h264(user.root / "one.mp4", 40)
+
+    write_h264(user.root / "one.mp4", 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "remember", replace_after)
+        user.extract()
+    os.utime(user.root / "one.mp4")
+    assert "one: extracted again" in user.extract().output
+
+
+def test_a_damaged_table_of_the_store_is_named(user: User) -> None:
+    table = next((user.out / "tables").iterdir())
+    table.write_text("{")
+    with pytest.raises(UserError, match=r"tables/.*is damaged .*delete it"):
+        Store(user.out).ids()
 
 
 def test_a_moved_root_is_recorded(user: User, tmp_path: Path) -> None:
