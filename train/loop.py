@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,8 @@ class StageTrainer:
 
     def step(self, step: int) -> Losses:
         """Train on one batch of equally many abnormal and normal videos, or on one for each network of a blend."""
-        self.network.train()
+        if not self.network.training:
+            self.network.train()
         return self._step_blend(step) if isinstance(self.network, Blend) else self._step_network(step)
 
     def calibrate(self, weights: Weights, reference: Reference) -> Calibrated:
@@ -157,6 +159,11 @@ class StageTrainer:
         self._descend(self.optimizers[index], loss, step)
         return loss.detach().cpu()
 
+    @cached_property
+    def _current_weights(self) -> Weights:
+        """Views of the network's weights, which training changes in place."""
+        return self.network.state_dict()
+
     def _make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         kind = torch.optim.AdamW if self.config.optimizer == "adamw" else torch.optim.Adam
         rate, decay = self.config.learning_rate, self.config.weight_decay
@@ -172,7 +179,7 @@ class StageTrainer:
 
     def _average(self, state: StageState) -> None:
         """Add the current weights to the mean of those since `average_from` (Izmailov et al., 2018)."""
-        weights = self.network.state_dict()
+        weights = self._current_weights
         if not state.average:
             state.average = {name: value.clone() for name, value in weights.items()}
         averaged = [name for name, value in weights.items() if value.is_floating_point()]

@@ -53,7 +53,7 @@ class BlendOutput:
     """The outputs for B videos of T snippets."""
 
     scores: Tensor  # (B, T) in 0..1
-    logits: Tensor  # (B, M, T), of each network
+    logits: Tensor  # (B, T)
 
 
 def pool(x: Tensor, scale: int) -> Tensor:
@@ -208,10 +208,15 @@ class Blend(nn.Module):
         return self.forward_prepared(self.prepare(scales))
 
     def forward_prepared(self, prepared: Prepared) -> BlendOutput:
-        linear = self.linear_logits(prepared)
-        logits = [network(prepared) for network in self.networks]
-        stacked = torch.stack([linear, *logits], dim=1)  # (B, 1 + M, T)
-        return BlendOutput(self._combine(stacked).sigmoid(), stacked[:, 1:])
+        """Add up the logits, each in units of its spread over the training videos, and calibrate the sum. A network
+        without weight does not run.
+        """
+        members = [self.linear_logits, *self.networks]
+        weights = self.blend_weights / self.spread
+        used = range(len(members)) if weights.is_meta else weights.nonzero().flatten().tolist()
+        terms = [weights[i] * members[i](prepared) for i in used]
+        logits = self.calibration[0] * torch.stack(terms).sum(dim=0) + self.calibration[1]
+        return BlendOutput(logits.sigmoid(), logits)
 
     def linear_logits(self, prepared: Prepared) -> Tensor:
         """(B, T)"""
@@ -225,8 +230,7 @@ class Blend(nn.Module):
 
     def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
         """(B, T): the scores before the sigmoid."""
-        prepared = self.prepare(scales)
-        return self._combine(torch.stack([self.linear_logits(prepared), *(net(prepared) for net in self.networks)], 1))
+        return self.forward(scales).logits
 
     def baseline(self, scale: int) -> Tensor:
         """The uninformative feature (D,): the mean of the training videos."""
@@ -258,11 +262,6 @@ class Blend(nn.Module):
             )
         pooled, patches = self.preparation[str(scale)](x)
         return pooled, patches
-
-    def _combine(self, logits: Tensor) -> Tensor:
-        """(B, 1 + M, T) → (B, T): each logit in units of its spread over the training videos, weighted, calibrated."""
-        blended = ((self.blend_weights / self.spread)[:, None] * logits).sum(dim=1)
-        return self.calibration[0] * blended + self.calibration[1]
 
 
 def _zero_linear(in_features: int, out_features: int) -> nn.Linear:
