@@ -1,60 +1,28 @@
-"""Import features that others released as NumPy arrays.
+"""Import features that others released as NumPy arrays (see `ssrl.store.feature_files`).
 
-    layout    dataset       file, found by its name anywhere below the root                   array
-    released  shanghaitech  SH_Train_i3d/<id>_i3d.npy, SH_Test_i3d/<id>_i3d.npy               (T, 10, D)
-                            SH_PATCH23_i3d/<id>_patch23_i3d.npy, likewise 35 and 47           (T, 6, D), 15, 28
-              ucf-crime     UCF_Train_i3d_32/<id>_i3d.npy                                     (10, 32, D)
-                            UCF_Train_patch23_i3d_32/<id>_patch23_i3d.npy, likewise 35, 47    (6, 32, D), 15, 28
-                            UCF_Test_i3d/<id>_i3d.npy                                         (T, 10, D)
-                            UCF_Test_patch23_i3d/<id>_patch23_i3d.npy, likewise 35 and 47     (T, 6, D), 15, 28
-    rtfm      both          only the ten-crop files of these                                  scale 1
-    npy       any           <id>.npy, at exactly this path below root                           (T, D) or (T, C, D)
-
-A row is a snippet of 16 frames, or one of S segments spread evenly over the video. Arrays in a folder whose name ends
-with "_32" have their crops or patches first, and their rows are 32 segments.
-
-The arrays are memory-mapped and copied in blocks of rows, so memory use does not grow with a video's length.
+First the shapes of all files are looked at together: they tell how the axes are to be read, and the number of crops and
+features that most files share. Files that differ are named, and the others imported.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from ssrl.config import Dtype, StoreConfig
 from ssrl.datasets import MANIFEST
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
 from ssrl.geometry import ROWS, Geometry, Rows
-from ssrl.store.layout import ARRAY_SUFFIX, StoredVideo, get_video_path
+from ssrl.store.axes import CROPS, FEATURES, TIME, Axes, Shape, infer_axes, parse_axes
+from ssrl.store.feature_files import FOLDERS, SCALES, FeatureFile, Features, FileMissing, Finder, Layout
+from ssrl.store.layout import CONFIG_FILE, StoredVideo, get_video_path, read_config
 from ssrl.store.sources import Source
 from ssrl.store.tables import write_table
 from ssrl.store.writer import StoreWriter
 
-Layout = Literal["released", "rtfm", "npy"]
-SCALES: dict[Layout, tuple[int, ...]] = {"released": (1, 2, 3, 4), "rtfm": (1,), "npy": (1,)}
-# dataset → scale → the release's folders, preferred among files of the same name
-FOLDERS: dict[str, dict[int, tuple[str, ...]]] = {
-    "shanghaitech": {
-        1: ("SH_Train_i3d", "SH_Test_i3d"),
-        2: ("SH_PATCH23_i3d",),
-        3: ("SH_PATCH35_i3d",),
-        4: ("SH_PATCH47_i3d",),
-    },
-    "ucf-crime": {
-        1: ("UCF_Train_i3d_32", "UCF_Test_i3d"),
-        2: ("UCF_Train_patch23_i3d_32", "UCF_Test_patch23_i3d"),
-        3: ("UCF_Train_patch35_i3d_32", "UCF_Test_patch35_i3d"),
-        4: ("UCF_Train_patch47_i3d_32", "UCF_Test_patch47_i3d"),
-    },
-}
-ENDINGS = {1: "_i3d.npy", 2: "_patch23_i3d.npy", 3: "_patch35_i3d.npy", 4: "_patch47_i3d.npy"}
-CROPS_FIRST_SUFFIX = "_32"  # of a folder's name
 BLOCK_ROWS = 32  # copied at a time: 32 x 59 x 2048 float32 are 15 MB
 UNKNOWN = "not known"  # as stores record it
 
@@ -68,6 +36,7 @@ class ImportConfig:
     rows: Rows = "snippets"
     dtype: Dtype = "float32"  # as the released features were computed
     encoder: str = "imported"
+    axes: str = ""  # names of the arrays' axes; empty: as the release has them, or inferred from all files' shapes
 
     def __post_init__(self) -> None:
         if self.layout not in SCALES:
@@ -77,6 +46,8 @@ class ImportConfig:
         if self.layout != "npy" and self.dataset not in FOLDERS:
             hint = "; import custom features with --layout npy" if self.dataset == MANIFEST else ""
             raise UserError(f"layout {self.layout} is for {' and '.join(FOLDERS)}, not for {self.dataset!r}{hint}")
+        if self.axes:
+            parse_axes(self.axes)
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -108,116 +79,40 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)  # id → why its files were refused
     guessed: list[str] = field(default_factory=list)  # done; num_frames is unknown, assumed to be 16 per row
     unplaced: list[str] = field(default_factory=list)  # done; frame labels dropped, since they need a known num_frames
+    zeros: dict[str, int] = field(default_factory=dict)  # done; id → rows whose features are all zero
+    reading: str = ""  # how the axes were read, where that was not given by the release
     num_rows: int = 0
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """The array of one scale of one video."""
+class Reading:
+    """How all arrays are read."""
 
-    scale: int
-    path: Path
+    layout: Layout
+    axes: Mapping[int, Axes]  # number of axes → their names; empty: those of the release
+    num_crops: int
+    feature_dim: int
 
-    @property
-    def crops_first(self) -> bool:
-        return self.path.parent.name.endswith(CROPS_FIRST_SUFFIX)
+    def get_axes(self, file: FeatureFile, ndim: int) -> Axes:
+        """Raises a UserError if such arrays have no reading."""
+        if not self.axes and self.layout != "npy":
+            return file.get_released_axes(ndim)
+        if ndim not in self.axes:
+            given = " or ".join(",".join(axes) for axes in self.axes.values())
+            raise UserError(f"{file} has {ndim} axes, not {given}")
+        return self.axes[ndim]
 
-    def open(self) -> np.ndarray:
-        """Memory-map the array as (T, N, D). Raises a UserError if it is not a floating-point array of that shape."""
-        array = self._load()
-        if not np.issubdtype(array.dtype, np.floating):
-            raise UserError(f"{self.path} holds {array.dtype}; features must be floating-point")
-        if array.ndim == 2:
-            array = array[:, None]
-        if array.ndim != 3 or not array.size:
-            raise UserError(f"{self.path} has shape {array.shape}; features must be non-empty (T, D) or (T, N, D)")
-        return array.transpose(1, 0, 2) if self.crops_first else array
+    def read(self, files: Sequence[FeatureFile]) -> dict[int, Features]:
+        """Scale → features. Raises a UserError that names the first file that is not as the others."""
+        return {file.scale: file.read(self.get_axes(file, file.open()[0].ndim)) for file in files}
 
-    def _load(self) -> np.ndarray:
-        try:
-            array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            reason = str(error).partition(". ")[0]  # the rest advises unpickling
-            raise UserError(f"{self.path} is not a readable NumPy array ({reason}); download it again") from error
-        if not isinstance(array, np.ndarray):
-            array.close()
-            raise UserError(f"{self.path} is an archive of arrays; save the array as .npy instead")
-        return array
+    def __str__(self) -> str:
+        sizes = {TIME: "T", CROPS: str(self.num_crops), FEATURES: str(self.feature_dim)}
+        readings = (f"{','.join(axes)} ({' x '.join(sizes[name] for name in axes)})" for axes in self.axes.values())
+        return " or ".join(readings)
 
 
-class FileMissing(UserError):
-    """A video has no file for one of the scales."""
-
-
-class Finder:
-    """Finds the files below `root` that hold a video's features."""
-
-    def __init__(self, config: ImportConfig, root: Path) -> None:
-        self.config = config
-        self.root = root
-        self._by_name = {} if config.layout == "npy" else _index_files(root)
-
-    def find(self, video: Video) -> tuple[SourceFile, ...]:
-        """Find one file per scale. Raises FileMissing, or a UserError for duplicates."""
-        return tuple(SourceFile(scale, self._find_path(video, scale)) for scale in self.config.scales)
-
-    def check_scales(self, videos: tuple[Video, ...]) -> None:
-        """Raise a UserError if, for some scale, no video has a file."""
-        for scale in self.config.scales:
-            if any(self._list_candidates(video, scale) for video in videos):
-                continue
-            example = self._get_expected_path(videos[0], scale) if videos else "none, as the split lists are empty"
-            if scale == 1:
-                raise UserError(
-                    f"no {self.config.dataset} features below {self.root}: looked for files such as {example}; "
-                    f"check --root, --dataset and --layout"
-                )
-            raise UserError(
-                f"{self.root} holds ten-crop features of {self.config.dataset}, but none of scale {scale}: looked for "
-                f"files such as {example}. Add them, or import only the ten-crop features with --layout rtfm"
-            )
-
-    def _find_path(self, video: Video, scale: int) -> Path:
-        paths = self._list_candidates(video, scale)
-        if not paths:
-            raise FileMissing(f"{self._get_expected_path(video, scale)} not found below {self.root}")
-        if len(paths) > 1:
-            folders = FOLDERS[self.config.dataset][scale]
-            official = [path for path in paths if path.parent.name in folders]
-            paths = official if len(official) == 1 else paths
-        if len(paths) > 1:
-            raise UserError(f"duplicate files {' and '.join(map(str, paths))}; keep only the right one")
-        return paths[0]
-
-    def _list_candidates(self, video: Video, scale: int) -> list[Path]:
-        if self.config.layout != "npy":
-            return self._by_name.get(f"{video.id}{ENDINGS[scale]}", [])
-        path = self.root / self._get_expected_path(video, scale)
-        return [path] if path.is_file() else []
-
-    def _get_expected_path(self, video: Video, scale: int) -> str:
-        """A file's path below the root, as released."""
-        if self.config.layout == "npy":
-            return video.id if video.id.endswith(ARRAY_SUFFIX) else f"{video.id}{ARRAY_SUFFIX}"
-        folders = FOLDERS[self.config.dataset][scale]
-        return f"{folders[0 if video.split == 'train' else -1]}/{video.id}{ENDINGS[scale]}"
-
-
-def _index_files(root: Path) -> dict[str, list[Path]]:
-    """All released files below `root` by name. Symlinked folders are followed, each folder is entered once."""
-    files: dict[str, list[Path]] = {}
-    entered = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real_path = os.path.realpath(folder)
-        if real_path in entered:
-            subfolders.clear()
-            continue
-        entered.add(real_path)
-        subfolders.sort()
-        for name in sorted(names):
-            if name.endswith(ENDINGS[1]):
-                files.setdefault(name, []).append(Path(folder) / name)
-    return files
+Found = dict[str, tuple[FeatureFile, ...]]
 
 
 def import_features(
@@ -232,54 +127,120 @@ def import_features(
     `table` names what lists the videos; a later import with the same name replaces the list.
 
     Videos with missing or invalid files are listed in the summary; the rest are imported. Raises a UserError where
-    nothing can be: no file at all, a store of another configuration at `out`, a full disk.
+    nothing can be: no file at all, axes that can be read in several ways, a store of another configuration at `out`, a
+    full disk.
     """
     if not root.is_dir():
         raise UserError(f"the root {root} {'is a file' if root.exists() else 'does not exist'}; it must be a folder")
-    finder = Finder(config, root)
+    finder = Finder(config.layout, config.dataset, root)
     finder.check_scales(videos.videos)
-    first, num_crops, feature_dim = _read_first_shape(finder, videos)
-    writer = StoreWriter(out, config.to_store_config(num_crops, feature_dim))
-    write_table(out, table or f"{config.dataset} {root.resolve()}", (video.id for video in videos.videos))
     summary = Summary()
+    found = _find_files(finder, videos, out, summary)
+    reading = _choose_reading(config, videos, found, out, summary)
+    summary.reading = str(reading)
+    writer = StoreWriter(out, config.to_store_config(reading.num_crops, reading.feature_dim))
+    write_table(out, table or f"{config.dataset} {root.resolve()}", (video.id for video in videos.videos))
     for video in videos.videos:
-        _import_or_report(video, finder, writer, first, summary)
+        if video.id in found:
+            _import_or_report(video, found[video.id], config.rows, reading, writer, summary)
         if on_video is not None:
             on_video(video.id)
     return summary
 
 
-def _read_first_shape(finder: Finder, videos: Dataset) -> tuple[str, int, int]:
-    """The id, C and D of the first readable video, which all others must match."""
-    problems = []
+def _find_files(finder: Finder, videos: Dataset, out: Path, summary: Summary) -> Found:
+    """The readable files of each video; the others go to the summary."""
+    found: Found = {}
     for video in videos.videos:
         try:
-            _, num_crops, feature_dim = finder.find(video)[0].open().shape
-            return video.id, num_crops, feature_dim
+            files = finder.find(video)
+            for file in files:
+                file.open()
+            found[video.id] = files
+        except FileMissing as error:
+            if get_video_path(out, video.id).is_file():
+                summary.skipped.append(video.id)
+            else:
+                summary.missing[video.id] = str(error)
         except UserError as error:
-            problems.append(f"{video.id}: {error}")
-    raise UserError(f"none of the {len(problems)} videos can be imported from {finder.root}, e.g. {problems[0]}")
+            summary.failed[video.id] = str(error)
+    if not found:
+        problems = {**summary.failed, **summary.missing}
+        example = next((f"{video_id}: {problem}" for video_id, problem in problems.items()), "it lists none")
+        raise UserError(f"none of the {len(videos.videos)} videos can be imported from {finder.root}, e.g. {example}")
+    return found
 
 
-def _import_or_report(video: Video, finder: Finder, writer: StoreWriter, first: str, summary: Summary) -> None:
+def _choose_reading(config: ImportConfig, videos: Dataset, found: Found, out: Path, summary: Summary) -> Reading:
+    """Read the arrays as most of them, or the store at `out`, allow. Raises a UserError if they do not tell."""
+    stored = read_config(out) if (out / CONFIG_FILE).exists() else None
+    sizes = None if stored is None else (stored.num_crops, stored.feature_dim)
+    axes: dict[int, Axes] = {}
+    if config.axes:
+        given = parse_axes(config.axes)
+        axes = {len(given): given}
+    elif config.layout == "npy":
+        lengths = {video.id: video.num_frames for video in videos.videos}
+        axes = infer_axes(_list_shapes(found, lengths, config), sizes)
+    reading = Reading(config.layout, axes, 0, 0)
+    measured: dict[str, tuple[int, int]] = {}
+    for video_id, files in list(found.items()):
+        try:
+            _, crops, features = reading.read(files[:1])[1].shape
+            measured[video_id] = crops, features
+        except UserError as error:
+            summary.failed[video_id] = str(error)
+            del found[video_id]
+    if sizes is None or sizes not in measured.values():
+        sizes = _choose_sizes(measured, summary)
+    return replace(reading, num_crops=sizes[0], feature_dim=sizes[1])
+
+
+def _list_shapes(found: Found, lengths: Mapping[str, int | None], config: ImportConfig) -> list[Shape]:
+    shapes = []
+    for video_id, (file, *_) in found.items():
+        num_frames = lengths[video_id] if config.rows == "snippets" else None
+        num_rows = None if num_frames is None else Geometry().num_snippets(num_frames)
+        shapes.append(Shape(str(file), file.open()[0].shape, num_rows))
+    return shapes
+
+
+def _choose_sizes(measured: Mapping[str, tuple[int, int]], summary: Summary) -> tuple[int, int]:
+    """C and D of most videos."""
+    if not measured:
+        raise UserError(f"no video can be imported, e.g. {next(iter(summary.failed.values()))}")
+    (sizes, count), *others = Counter(measured.values()).most_common()
+    if others and others[0][1] == count:
+        examples = {value: name for name, value in measured.items()}
+        listed = " and ".join(f"{examples[c, d]} has {c} crops and D = {d}" for c, d in (sizes, others[0][0]))
+        raise UserError(
+            f"the files do not agree, and as many are one way as the other: {listed}. All videos of a store must "
+            f"match: leave some out of the table, or say with --axes how to read them"
+        )
+    return sizes
+
+
+def _import_or_report(
+    video: Video,
+    files: tuple[FeatureFile, ...],
+    rows: Rows,
+    reading: Reading,
+    writer: StoreWriter,
+    summary: Summary,
+) -> None:
     try:
-        files = finder.find(video)
-        source = Source.of([file.path for file in files])
-        arrays = {file.scale: file.open() for file in files}
-        _check_shapes(files, arrays, writer.config, first)
-        rows: Rows = "segments" if any(file.crops_first for file in files) else finder.config.rows
-        record = _make_record(video, files, len(arrays[1]), rows, writer.config.geometry)
+        source = Source.of([path for file in files for path in file.paths])
+        features = reading.read(files)
+        _check_shapes(files, features, writer.config)
+        if reading.layout != "npy" and any(file.crops_first for file in files):
+            rows = "segments"
+        record = _make_record(video, files, len(features[1]), rows, writer.config.geometry)
         plan = writer.plan(video.id, source, lambda stored: _keep_source(record, stored))
+        zeros = 0
         if plan.scales:
-            _write(writer, source.record(record), arrays)
+            zeros = _write(writer, source.record(record), features)
         elif plan.record is not None:
             writer.update(plan.record)
-    except FileMissing as error:
-        if get_video_path(writer.root, video.id).is_file():
-            summary.skipped.append(video.id)
-        else:
-            summary.missing[video.id] = str(error)
-        return
     except UserError as error:
         summary.failed[video.id] = str(error)
         return
@@ -294,36 +255,36 @@ def _import_or_report(video: Video, finder: Finder, writer: StoreWriter, first: 
         summary.skipped.append(video.id)
         return
     summary.done.append(video.id)
-    summary.num_rows += len(arrays[1])
+    summary.num_rows += len(features[1])
+    if zeros:
+        summary.zeros[video.id] = zeros
     if not record.num_frames_known:
         summary.guessed.append(video.id)
     if record.video.anomalies is None and video.anomalies is not None:
         summary.unplaced.append(video.id)
 
 
-def _check_shapes(
-    files: tuple[SourceFile, ...], arrays: dict[int, np.ndarray], config: StoreConfig, first: str
-) -> None:
+def _check_shapes(files: Sequence[FeatureFile], features: Mapping[int, Features], config: StoreConfig) -> None:
     """Raise a UserError with both numbers if an array does not match the store, or scale 1 of its video."""
     for file in files:
-        num_rows, num_patches, dim = arrays[file.scale].shape
-        expected_rows, expected_patches, expected_dim = config.shape(file.scale, len(arrays[1]))
+        num_rows, num_patches, dim = features[file.scale].shape
+        expected_rows, expected_patches, expected_dim = config.shape(file.scale, len(features[1]))
         if dim != expected_dim:
-            raise UserError(f"{file.path} has D = {dim}, but {first} has D = {expected_dim}; all videos must match")
+            raise UserError(f"{file} has D = {dim}, but the store has D = {expected_dim}; all videos must match")
         if num_patches != expected_patches and file.scale == 1:
             raise UserError(
-                f"{file.path} has {num_patches} crops, but {first} has {expected_patches}; all videos must match"
+                f"{file} has {num_patches} crops, but the store has {expected_patches}; all videos must match"
             )
         if num_patches != expected_patches:
-            raise UserError(f"{file.path} has {num_patches} patches, but scale {file.scale} has {expected_patches}")
+            raise UserError(f"{file} has {num_patches} patches, but scale {file.scale} has {expected_patches}")
         if num_rows != expected_rows:
             raise UserError(
-                f"{file.path} has {num_rows} rows, but scale 1 of this video has {expected_rows}; download both again"
+                f"{file} has {num_rows} rows, but scale 1 of this video has {expected_rows}; download both again"
             )
 
 
 def _make_record(
-    video: Video, files: tuple[SourceFile, ...], num_rows: int, rows: Rows, geometry: Geometry
+    video: Video, files: Sequence[FeatureFile], num_rows: int, rows: Rows, geometry: Geometry
 ) -> StoredVideo:
     """The store's record of a video. Raises a UserError if its snippets do not match its number of frames."""
     num_frames, anomalies = video.num_frames, video.anomalies
@@ -333,12 +294,12 @@ def _make_record(
             anomalies = None  # cannot be placed in a guessed length
     elif rows == "snippets" and geometry.num_snippets(num_frames) != num_rows:
         raise UserError(
-            f"{files[0].path} has {num_rows} rows, but the video's {num_frames} frames make "
+            f"{files[0]} has {num_rows} rows, but the video's {num_frames} frames make "
             f"{geometry.num_snippets(num_frames)} snippets of {geometry.frames_per_snippet}; correct the frame "
             f"count, or pass --rows segments if the rows are spread evenly over the video"
         )
     return StoredVideo(
-        replace(video, path=files[0].path.resolve(), num_frames=None, anomalies=anomalies),
+        replace(video, path=files[0].paths[0].resolve(), num_frames=None, anomalies=anomalies),
         num_frames,
         rows=rows,
         num_frames_known=video.num_frames is not None,
@@ -351,8 +312,13 @@ def _keep_source(record: StoredVideo, stored: StoredVideo) -> StoredVideo:
     return replace(record, **{name: getattr(stored, name) for name in names})
 
 
-def _write(writer: StoreWriter, record: StoredVideo, arrays: dict[int, np.ndarray]) -> None:
+def _write(writer: StoreWriter, record: StoredVideo, features: Mapping[int, Features]) -> int:
+    """Copy the features; return how many rows of a scale are all zero, at most."""
+    zeros: Counter[int] = Counter()
     with writer.video(record.id) as file:
-        for start in range(0, len(arrays[1]), BLOCK_ROWS):
-            file.append({scale: array[start : start + BLOCK_ROWS] for scale, array in arrays.items()})
+        for start in range(0, len(features[1]), BLOCK_ROWS):
+            block = {scale: each[start : start + BLOCK_ROWS] for scale, each in features.items()}
+            zeros.update({scale: int((array == 0).all(axis=(1, 2)).sum()) for scale, array in block.items()})
+            file.append(block)
         file.finish(record)
+    return max(zeros.values())

@@ -54,6 +54,7 @@ def checkpoint(file: Path, out: Path) -> None:
 @option(ImportConfig, "rows", help="What a row is.")
 @option(ImportConfig, "dtype", help="Stored as float32 (exact) or float16.")
 @option(ImportConfig, "encoder", help="Name of the encoder.")
+@option(ImportConfig, "axes", help="Axes of the arrays, such as crops,time,features; usually inferred.")
 @handle_errors
 def features(
     root: Path, out: Path, annotations: Path | None, manifest: Path | None, frame_labels: Path | None, **options: Any
@@ -63,7 +64,8 @@ def features(
     \b
     released  SSRL's ten-crop and patch features of ShanghaiTech or UCF-Crime
     rtfm      ten-crop features only (scale 1), as released by RTFM
-    npy       ROOT/<video>.npy, (T, D) or (T, crops, D), with --dataset manifest --manifest videos.csv
+    npy       ROOT/<video>.npy, (T, D) or (T, crops, D), or one file (T, D) per crop, ROOT/<video>__0.npy and so on,
+              with --dataset manifest --manifest videos.csv
 
     A row covers a snippet of 16 frames, or (--rows segments) one of S segments spread evenly over the video.
 
@@ -82,14 +84,16 @@ def features(
     with ProgressBar() as bar:
         bar.begin("importing", len(catalog.videos))
         summary = import_features(config, catalog, root, out, bar.advance, table)
-    _warn_about_labels(catalog, summary)
+    if summary.reading:
+        note(f"arrays read as {summary.reading}")
+    _warn_about_videos(catalog, summary)
     if unnamed := Store(out).unnamed_ids():
         warn(describe_unnamed(unnamed, out))
     _report(summary, out)
 
 
-def _warn_about_labels(catalog: Dataset, summary: Summary) -> None:
-    """Warn about videos that evaluation cannot fully use."""
+def _warn_about_videos(catalog: Dataset, summary: Summary) -> None:
+    """Warn about features that are not as they should be, and videos that evaluation cannot fully use."""
     imported = {*summary.done, *summary.skipped}
     test_videos = [video for video in catalog.videos if video.split == "test" and video.id in imported]
     unlabeled = [video.id for video in test_videos if video.anomalies is None]
@@ -105,6 +109,12 @@ def _warn_about_labels(catalog: Dataset, summary: Summary) -> None:
         )
     if summary.guessed:
         warn(f"videos with an unknown frame count: {len(summary.guessed)}; assuming 16 frames per row")
+    if summary.zeros:
+        video_id, count = next(iter(summary.zeros.items()))
+        warn(
+            f"videos with rows of zeros: {len(summary.zeros)}, e.g. {video_id} ({count} rows); extract their features "
+            f"again, or leave them out of the table"
+        )
 
 
 def _report(summary: Summary, out: Path) -> None:

@@ -339,8 +339,9 @@ def test_segments_of_a_guessed_length_have_no_place_for_frame_labels(tmp_path: P
     save(tmp_path / "yard.npy", np.ones((32, 9)))
     (tmp_path / "videos.csv").write_text("video,label,split\nyard,1,test\n")
     (tmp_path / "frames.csv").write_text("video,first_frame,last_frame\nyard,3,9\n")
-    options = ("--manifest", tmp_path / "videos.csv", "--frame-labels", tmp_path / "frames.csv", "--rows", "segments")
-    outcome = import_features("npy", "manifest", tmp_path, tmp_path / "store", *options)
+    tables = ("--manifest", tmp_path / "videos.csv", "--frame-labels", tmp_path / "frames.csv")
+    options = ("--rows", "segments", "--axes", "time,features")
+    outcome = import_features("npy", "manifest", tmp_path, tmp_path / "store", *tables, *options)
     assert outcome.exit_code == 0 and "frame labels cannot be used: 1, e.g. yard" in outcome.stderr
     assert Store(tmp_path / "store").record("yard").video.anomalies is None
 
@@ -390,11 +391,11 @@ def with_shape(*shape: int) -> Callable[[Path], None]:
         (2, lambda path: np.save(path, np.ones((4, 6, D), dtype=np.int64)), "holds int64"),
         (1, with_shape(4), "has shape (4,)"),
         (1, with_shape(0, 10, D), "01_0015_i3d.npy"),
-        (1, with_shape(4, 9, D), "has 9 crops, but 01_001 has 10"),
+        (1, with_shape(4, 9, D), "has 9 crops, but the store has 10"),
         (3, with_shape(4, 14, D), "has 14 patches, but scale 3 has 15"),
         (2, with_shape(3, 6, D), "has 3 rows, but scale 1 of this video has 4"),
-        (1, with_shape(4, 10, 65), "has D = 65, but 01_001 has D = 64"),
-        (4, with_shape(4, 28, 63), "has D = 63, but 01_001 has D = 64"),
+        (1, with_shape(4, 10, 65), "has D = 65, but the store has D = 64"),
+        (4, with_shape(4, 28, 63), "has D = 63, but the store has D = 64"),
         (4, not_a_number, "scale 4 has features that are not finite"),
     ],
 )
