@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ssrl.evaluate.protocol import VideoScores
+from ssrl.evaluate.report import svg
 
 SCORE_COLOR = "#2f5fd0"
 TRUTH_COLOR = "#e8742c"
@@ -13,20 +14,27 @@ THRESHOLD_COLOR = "#767b84"
 
 
 def plot_scores(video: VideoScores) -> Figure:
-    """Plot a video's scores over its shaded ground truth: frames below, seconds above if the frame rate is known."""
+    """Plot a video's scores over its shaded ground truth: frames below, seconds above if times are known. Where the
+    recording pauses there is a gap.
+    """
     figure = Figure(figsize=(9, 3.1), layout="constrained")
     axes = figure.add_subplot()
-    for index, (start, stop) in enumerate(video.clipped_anomalies):
+    axis = svg.make_axis(video)
+    truth = [span[1:] for interval in video.clipped_anomalies for span in axis.split(np.array(interval))]
+    for index, (start, stop) in enumerate(truth):
         axes.axvspan(start, stop, color=TRUTH_COLOR, alpha=0.22, lw=0, label="" if index else "ground truth")
-    edges = video.frame_bounds
-    axes.stairs(video.scores, edges, fill=True, color=SCORE_COLOR, alpha=0.12)
-    axes.stairs(video.scores, edges, baseline=None, color=SCORE_COLOR, lw=1.5, label="score")
+    edges, scores = _trace(axis)
+    axes.stairs(scores, edges, fill=True, color=SCORE_COLOR, alpha=0.12)
+    axes.stairs(scores, edges, baseline=None, color=SCORE_COLOR, lw=1.5, label="score")
     axes.axhline(video.threshold, color=THRESHOLD_COLOR, lw=1, ls="--", label=f"threshold {video.threshold:.2g}")
-    axes.set(xlim=(0, video.num_frames), ylim=(0, 1.02), xlabel="frame", ylabel="anomaly score")
+    axes.set(xlim=(0, axis.width), ylim=(0, 1.02), xlabel="frame", ylabel="anomaly score")
     axes.spines[["top", "right"]].set_visible(False)
-    if video.fps is not None:
-        fps = video.fps
-        to_seconds = (lambda frame: np.asarray(frame) / fps, lambda second: np.asarray(second) * fps)
+    if axis.knots:
+        frames = svg.place_frame_ticks(video.num_frames)
+        axes.set_xticks([axis.place(frame) for frame in frames], [f"{frame:,}" for frame in frames])
+    if video.timeline is not None:
+        step = video.timeline.step
+        to_seconds = (lambda place: np.asarray(place) * step, lambda second: np.asarray(second) / step)
         seconds = axes.secondary_xaxis("top", functions=to_seconds)
         seconds.set_xlabel("seconds")
         seconds.spines["top"].set_visible(False)
@@ -34,3 +42,15 @@ def plot_scores(video: VideoScores) -> Figure:
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
     figure.legend(loc="outside lower right", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _trace(axis: svg.Axis) -> tuple[np.ndarray, np.ndarray]:
+    """Edges (n + 1,) and scores (n,), NaN in a pause."""
+    edges, scores = [0], []
+    for row, start, stop in axis.split(axis.video.frame_bounds):
+        if start != edges[-1]:
+            edges.append(start)
+            scores.append(np.nan)
+        edges.append(stop)
+        scores.append(axis.video.scores[row])
+    return np.array(edges), np.array(scores)

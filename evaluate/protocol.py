@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from ssrl.datasets.video import to_frame_labels
 from ssrl.errors import UserError
+from ssrl.evaluate.timeline import Timeline
 from ssrl.geometry import PAPER_FRAMES_PER_SNIPPET, ceil_div, compute_row_bounds
 from ssrl.store.layout import StoredVideo
 
@@ -39,6 +41,7 @@ class VideoScores:
     frames_per_snippet: int = PAPER_FRAMES_PER_SNIPPET
     threshold: float = THRESHOLD  # a score of this or more raises an alarm
     distance: float | None = None  # from the training videos; above 1: unlike them
+    seconds: np.ndarray | None = None  # (num_frames,) at which each frame is shown; None: by the frame rate, if known
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.frames_per_snippet < 1:
@@ -48,6 +51,8 @@ class VideoScores:
             )
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise UserError(f"video {self.id!r} has {self.fps} frames per second; give a positive number, or None")
+        if self.seconds is not None and self.seconds.shape != (self.num_frames,):
+            raise UserError(f"video {self.id!r} has {self.num_frames} frames, but times {self.seconds.shape}")
         self._check_scores()
 
     def _check_scores(self) -> None:
@@ -94,6 +99,11 @@ class VideoScores:
     @property
     def fps(self) -> float | None:
         return self.record.fps
+
+    @cached_property
+    def timeline(self) -> Timeline | None:
+        """When the frames are shown; None if it is not known."""
+        return Timeline.of(self.num_frames, self.fps, self.seconds)
 
     @property
     def num_snippets(self) -> int:

@@ -41,7 +41,8 @@ def score_video(
     scores, distance = score_snippets(network, features), None
     if domain is not None:
         distance = domain.measure({scale: torch.from_numpy(x.astype(np.float32)) for scale, x in features.items()})
-    return VideoScores(record, scores, store.config.geometry.frames_per_snippet, threshold, distance)
+    frames_per_snippet, seconds = store.config.geometry.frames_per_snippet, store.seconds(record.id)
+    return VideoScores(record, scores, frames_per_snippet, threshold, distance, seconds)
 
 
 @torch.inference_mode()

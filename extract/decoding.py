@@ -4,8 +4,9 @@
             ◀───────────────── slot is free again ──────────────────────────────────────┘
 
 A decoder that hangs or crashes takes its worker along, not the run: the worker is killed, and the caller may begin the
-video anew. Slots bound the memory; a reader lives for one video. The worker is spawned, never forked, and opens
-readers itself, since decoders do not survive a fork.
+video anew. It counts as hung if no frame comes for so long; while frames come, the worker says so every second. Slots
+bound the memory; a reader lives for one video. The worker is spawned, never forked, and opens readers itself, since
+decoders do not survive a fork.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ import numpy as np
 
 from ssrl.errors import UserError
 from ssrl.extract.readers import AUTO, DecoderStopped, open_reader
+from ssrl.extract.readers.times import read_packet_times
 from ssrl.extract.snippets import fill_segments, fill_snippets, needs_segments
 from ssrl.geometry import Geometry, Rows
 
 NUM_SLOTS = 3  # snippets decoded ahead
-TIME_LIMIT_SECONDS = 120.0  # for one snippet
+TIME_LIMIT_SECONDS = 120.0  # without a frame
+HEARTBEAT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Request:
     path: Path
     backend: str = AUTO
     segments: bool = False
+    num_frames: int | None = None  # as an earlier attempt counted them
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class Decoded:
     substituted_frames: int
     missing_frames: int = 0  # that the file declares, and that did not come
     rows: Rows = "snippets"
+    seconds: np.ndarray | None = field(default=None, compare=False)  # (F,) of each frame
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Frames come, though none for a slot."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,16 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """This decoder cannot go on; another may do better."""
+    """This decoder cannot go on; another, or this one told the number of frames, may do better."""
 
     message: str
+    num_frames: int | None = None
 
 
 class DecoderLost(UserError):
     """The decoder hung, died, or cannot be trusted with this video. What it gave so far must be dropped."""
+
+    num_frames: int | None = None  # as it counted them, where it began with another number
 
 
 class Decoder:
@@ -105,30 +118,36 @@ class Decoder:
         self._heard = time.monotonic()
         self.connection.send(request)
 
-    def receive(self) -> int | Decoded:
-        """A filled slot, or how the video ended. Every slot is given back before the end is told.
+    def receive(self) -> int | Decoded | None:
+        """A filled slot, or how the video ended, once every slot was given back; None if it only goes on.
 
         Raises a UserError for what cannot be read, and DecoderLost where another attempt may do better.
         """
         try:
             if not self.connection.poll(max(0.0, self.seconds_left)):
-                silence = f"its decoder gave nothing for {self.time_limit_seconds:g} seconds"
-                raise DecoderLost(f"{self._path}: {silence}; re-encode the video, or leave it out")
-            said: Filled | Decoded | Failed | Lost = self.connection.recv()
+                silence = f"its decoder gave no frame for {self.time_limit_seconds:g} seconds"
+                raise DecoderLost(
+                    f"{self._path}: {silence}; re-encode the video, leave it out, or allow more with --time-limit"
+                )
+            said: Alive | Filled | Decoded | Failed | Lost = self.connection.recv()
         except (EOFError, ConnectionResetError) as error:
             self._process.join()
             crash = f"its decoder crashed (exit code {self._process.exitcode})"
             raise DecoderLost(f"{self._path}: {crash}; re-encode the video, or leave it out") from error
         self._heard = time.monotonic()
         match said:
+            case Alive():
+                return None
             case Filled(slot):
                 return slot
             case Decoded():
                 return said
             case Failed(message):
                 raise UserError(message)
-            case Lost(message):
-                raise DecoderLost(message)
+            case Lost(message, num_frames):
+                lost = DecoderLost(message)
+                lost.num_frames = num_frames
+                raise lost
 
     @property
     def seconds_left(self) -> float:
@@ -181,7 +200,8 @@ def _work(connection: Connection, memory: Any, geometry: Geometry) -> None:
 
 def _decode(connection: Connection, request: Request, slots: np.ndarray, geometry: Geometry) -> Decoded | Failed | Lost:
     free = list(range(len(slots)))
-    num_frames, given_out = 0, 0
+    given_out = 0
+    heartbeat = _Heartbeat(connection)
 
     def next_slots() -> Iterator[np.ndarray]:
         nonlocal given_out
@@ -192,21 +212,23 @@ def _decode(connection: Connection, request: Request, slots: np.ndarray, geometr
             yield slots[free[0]]
 
     try:
-        counted = _count(request) if request.segments else 0
+        counted = _count(request, heartbeat) if request.segments else 0
         rows: Rows = "segments" if needs_segments(counted, geometry) else "snippets"
         with open_reader(request.path, request.backend) as reader:
+            frames = _Counter(heartbeat.pass_on(reader.frames()))
             filled_slots = (
-                fill_segments(reader.frames(), counted, geometry, next_slots())
+                fill_segments(frames, counted, geometry, next_slots())
                 if rows == "segments"
-                else fill_snippets(reader.frames(), geometry, next_slots())
+                else fill_snippets(frames, geometry, next_slots())
             )
-            for filled in filled_slots:
-                num_frames += filled
+            for _ in filled_slots:
                 connection.send(Filled(free.pop(0)))
                 given_out += 1
-            decoded = counted if rows == "segments" else num_frames
-            missing = max(0, (reader.declared_frames or 0) - decoded)
-            return Decoded(decoded, reader.fps, reader.substituted_frames, missing, rows)
+            if rows == "segments" and frames.count != counted:
+                return Lost(f"{request.path} has {frames.count} frames, not {counted} as at first", frames.count)
+            missing = max(0, (reader.declared_frames or 0) - frames.count)
+            seconds = reader.seconds
+            return Decoded(frames.count, reader.fps, reader.substituted_frames, missing, rows, seconds)
     except DecoderStopped as error:
         return Lost(str(error))
     except UserError as error:
@@ -216,10 +238,46 @@ def _decode(connection: Connection, request: Request, slots: np.ndarray, geometr
             connection.recv()
 
 
-def _count(request: Request) -> int:
-    """The video's frames, by decoding them: what its header says may be wrong."""
+class _Heartbeat:
+    """Says once a second that frames come."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._last = time.monotonic()
+
+    def pass_on(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for frame in frames:
+            if time.monotonic() - self._last > HEARTBEAT_SECONDS:
+                self._connection.send(Alive())
+                self._last = time.monotonic()
+            yield frame
+
+
+class _Counter:
+    """Counts the frames that pass."""
+
+    def __init__(self, frames: Iterator[np.ndarray]) -> None:
+        self._frames = frames
+        self.count = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        frame = next(self._frames)
+        self.count += 1
+        return frame
+
+
+def _count(request: Request, heartbeat: _Heartbeat) -> int:
+    """Count the video's frames: its packets, where these tell, else by decoding. Its header may be wrong."""
+    if request.num_frames is not None:
+        return request.num_frames
+    times = read_packet_times(request.path) if request.path.is_file() else None
+    if times is not None:
+        return len(times)
     with open_reader(request.path, request.backend) as reader:
-        return sum(1 for _ in reader.frames())
+        return sum(1 for _ in heartbeat.pass_on(reader.frames()))
 
 
 def _slots(memory: Any, geometry: Geometry) -> np.ndarray:

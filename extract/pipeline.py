@@ -62,7 +62,7 @@ class Decoding:
     backend: str = AUTO
     num_decoders: int = 1
     num_slots: int = NUM_SLOTS
-    time_limit_seconds: float = TIME_LIMIT_SECONDS  # for one snippet
+    time_limit_seconds: float = TIME_LIMIT_SECONDS  # without a frame
 
 
 @dataclass
@@ -147,7 +147,7 @@ class _Job:
         """Complete the video's file."""
         reused = 0 if self.reuse is None else self.reuse.num_reused
         record = self.task.source.record(_make_record(self.video, decoded, reused))
-        self.file.finish(record)
+        self.file.finish(record, decoded.seconds)
         self._stack.close()
         return record
 
@@ -256,10 +256,10 @@ class _Run:
         return [job for job in self.jobs if job.decoder.connection in readable or (timed_out and _is_hung(job))]
 
     def _receive(self, job: _Job) -> int | None:
-        """The job's next slot; None if its video has ended or failed."""
+        """The job's next slot; None if there is none yet, or its video has ended or failed."""
         try:
             received = job.decoder.receive()
-            if isinstance(received, int):
+            if received is None or isinstance(received, int):
                 return received
             record = job.finish(received)
         except DecoderLost as error:
@@ -277,7 +277,8 @@ class _Run:
         if job.task.retried:
             self._report(job.video, error)
         else:
-            self._begin(replace(job.task, request=replace(job.task.request, backend=AUTO), retried=True))
+            request = replace(job.task.request, backend=AUTO, num_frames=error.num_frames)
+            self._begin(replace(job.task, request=request, retried=True))
 
     def _encode(self, pending: list[_Pending]) -> None:
         """Encode one batch per runtime (there is one for each set of missing scales)."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssrl.errors import UserError
 from ssrl.geometry import PAPER_SEGMENTS, Geometry, Grid, compute_row_bounds
 
 
@@ -55,7 +54,8 @@ def fill_segments(
 ) -> Iterator[int]:
     """Like `fill_snippets`, for L frames spread evenly over each of the video's 32 segments (Sect. 4.2).
 
-    Segment i covers the frames [b_i, b_i+1) of `row_bounds`, and samples those at b_i + floor(k (b_i+1 - b_i) / L).
+    Segment i covers the frames [b_i, b_i+1) of `row_bounds`, and samples those at b_i + floor(k (b_i+1 - b_i) / L). If
+    there turn out to be fewer frames, the last segments do not come.
     """
     L = geometry.frames_per_snippet
     bounds = compute_row_bounds("segments", PAPER_SEGMENTS, num_frames, L)
@@ -70,8 +70,6 @@ def fill_segments(
             if filled % L == 0:
                 yield L
                 slot = None
-    if filled < len(indices):
-        raise UserError(f"the video had {num_frames} frames at first, but fewer when read again; re-encode it")
 
 
 def tile(snippets: Tensor, grid: Grid) -> Tensor:

@@ -122,5 +122,8 @@ def get_video_path(root: Path, video_id: str) -> Path:
     return root / VIDEO_FOLDER / f"{video_id}{VIDEO_SUFFIX}"
 
 
+SECONDS = "seconds"  # of each frame, in a video's file, where its times are known
+
+
 def get_scale_name(scale: int) -> str:
     return f"scale{scale}"

@@ -14,6 +14,7 @@ from ssrl.datasets.video import Split
 from ssrl.errors import UserError
 from ssrl.store.layout import (
     FILE_ATTRIBUTES,
+    SECONDS,
     VIDEO_FOLDER,
     VIDEO_SUFFIX,
     StoredVideo,
@@ -69,6 +70,11 @@ class Store:
         """Rows of features per scale: the video's snippets, or its segments."""
         with self._open(video_id) as file:
             return len(file[get_scale_name(self.config.scales[0])])
+
+    def seconds(self, video_id: str) -> np.ndarray | None:
+        """The times (num_frames,) of a video's frames, from the first on; None if they are not known."""
+        with self._open(video_id) as file:
+            return np.asarray(file[SECONDS][:]) if SECONDS in file else None
 
     def features(self, video_id: str, scale: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Snippets [start, stop) of one scale: (n, N_r, D) in the store's dtype. Checksums are verified."""

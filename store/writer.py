@@ -20,6 +20,7 @@ from ssrl.plain import list_differences, to_plain
 from ssrl.store.layout import (
     CONFIG_FILE,
     FILE_ATTRIBUTES,
+    SECONDS,
     VIDEO_FOLDER,
     VIDEO_SUFFIX,
     StoredVideo,
@@ -212,9 +213,16 @@ class VideoWriter:
         if shutil.disk_usage(folder).free < num_bytes + RESERVE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
-    def finish(self, record: StoredVideo) -> None:
-        """Write the attributes, `complete` last. All scales need equally many rows; snippets must match num_frames."""
+    def finish(self, record: StoredVideo, seconds: np.ndarray | None = None) -> None:
+        """Write the times (num_frames,) of the frames, if known, and the attributes, `complete` last. All scales need
+        equally many rows; snippets must match num_frames.
+        """
         self._check_rows(record)
+        if seconds is not None:
+            if len(seconds) != record.num_frames:
+                raise ValueError(f"{record.id}: {len(seconds)} times for {record.num_frames} frames")
+            compressed = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
+            self._file.create_dataset(SECONDS, data=seconds, track_times=False, **compressed)
         attributes = self._file.attrs
         for name, value in to_attributes(record).items():
             attributes[name] = value

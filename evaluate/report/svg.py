@@ -1,16 +1,18 @@
 """The report's drawings as SVG: small, sharp at any width, and colored by the page's style sheet.
 
-A strip is one video: its score as steps over the shaded ground truth, the frame number from left to right.
+A strip is one video: its score as steps over the shaded ground truth, time from left to right, in frames of usual
+length. Where the recording pauses there is no score.
 
     1 ┤          ┌──┐ ▒▒▒▒▒▒
-      ┤╌╌╌╌╌╌╌╌╌╌│╌╌│╌▒▒▒▒▒▒╌╌╌╌  threshold
-    0 ┤──────────┘  └─▒▒▒▒▒▒────
-      0        frames           F
+      ┤╌╌╌╌╌╌╌╌╌╌│╌╌│╌▒▒▒▒▒▒╌╌░░░╌╌╌  threshold
+    0 ┤──────────┘  └─▒▒▒▒▒▒──░░░───
+      0        frames        pause  F
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain, count, pairwise
 
 import numpy as np
@@ -26,34 +28,86 @@ MAX_TICKS = 7
 SQUARE = 300  # side of a ROC or precision-recall plot
 
 
+@dataclass(frozen=True)
+class Axis:
+    """The horizontal axis of a strip."""
+
+    video: VideoScores
+
+    @property
+    def width(self) -> int:
+        return self.place(self.video.num_frames)
+
+    def place(self, frame: int) -> int:
+        """Where a frame begins; frame F is the end."""
+        time = self.video.timeline
+        return frame if time is None else round(float(time.locate(np.array(frame))) / time.step)
+
+    def split(self, bounds: np.ndarray) -> list[tuple[int, int, int]]:
+        """For bounds (n + 1,) of n runs of frames: the index of a run, and from where to where a part of it lies."""
+        time = self.video.timeline
+        if time is None:
+            return [(i, start, stop) for i, (start, stop) in enumerate(pairwise(bounds.tolist()))]
+        return [(i, round(start / time.step), round(stop / time.step)) for i, start, stop in time.split(bounds)]
+
+    @property
+    def pauses(self) -> list[tuple[int, int]]:
+        time = self.video.timeline
+        return [] if time is None else [(round(p.start / time.step), round(p.stop / time.step)) for p in time.pauses]
+
+    @property
+    def knots(self) -> str:
+        """Places and the frames there, evenly spaced in between: "0:0 50:50 250:51"; empty if each is the other."""
+        time = self.video.timeline
+        if time is None or time.is_steady:
+            return ""
+        starts = np.append(merge_steps(self.video)[0], self.video.num_frames)
+        resumed = [frame for pause in time.pauses for frame in (pause.frame - 1, pause.frame)]
+        return " ".join(f"{self.place(frame)}:{frame}" for frame in sorted({*starts.tolist(), *resumed}))
+
+
+def make_axis(video: VideoScores) -> Axis:
+    return Axis(video)
+
+
 def draw_strip(video: VideoScores) -> Markup:
     """One video's scores over its ground truth; stretches to the width of its container."""
-    frames, truth = video.num_frames, video.clipped_anomalies
+    axis, truth = Axis(video), video.clipped_anomalies
     bands = "".join(
         f'<rect class="truth" x="{start}" y="0" width="{stop - start}" height="{STRIP_HEIGHT}"/>'
         f'<path class="truth-edge" d="M{start} {ABOVE}H{stop}"/>'
-        for start, stop in truth
+        for interval in truth
+        for _, start, stop in axis.split(np.array(interval))
+    )
+    bands += "".join(
+        f'<rect class="pause" x="{start}" y="0" width="{stop - start}" height="{STRIP_HEIGHT}">'
+        f"<title>no recording</title></rect>"
+        for start, stop in axis.pauses
     )
     description = f"Anomaly scores; peak {video.highest_score:.2f}"
     if video.has_frame_labels:
         description += f"; anomalous intervals: {len(truth)}"
     return Markup(
-        f'<svg class="strip" viewBox="0 0 {frames} {STRIP_HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'<svg class="strip" viewBox="0 0 {axis.width} {STRIP_HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{description}">{bands}'
-        f'<path class="threshold" d="M0 {STRIP_HEIGHT * (1 - video.threshold):g}H{frames}"/>'
-        f'<path class="score" d="{_trace_steps(video)}"/></svg>'
+        f'<path class="threshold" d="M0 {STRIP_HEIGHT * (1 - video.threshold):g}H{axis.width}"/>'
+        f'<path class="score" d="{_trace_steps(video, axis)}"/></svg>'
     )
 
 
-def _trace_steps(video: VideoScores) -> str:
-    """The path of the scores, from the lower left corner to the lower right one."""
+def _trace_steps(video: VideoScores, axis: Axis) -> str:
+    """The path of the scores, from the lower left corner to the lower right one; it falls to 0 at a pause."""
     starts, scores = merge_steps(video)
     heights = np.rint(STRIP_HEIGHT * (1 - scores)).astype(int)
     changes = np.append(True, heights[1:] != heights[:-1])
-    starts, heights = starts[changes], heights[changes]
-    stops = np.append(starts[1:], video.num_frames)
-    steps = "".join(f"V{height}H{stop}" for height, stop in zip(heights, stops, strict=True))
-    return f"M0 {STRIP_HEIGHT}{steps}V{STRIP_HEIGHT}"
+    bounds, heights = np.append(starts[changes], video.num_frames), heights[changes]
+    path, last = f"M0 {STRIP_HEIGHT}", 0
+    for step, start, stop in axis.split(bounds):
+        if start != last:
+            path += f"V{STRIP_HEIGHT}M{start} {STRIP_HEIGHT}"
+        path += f"V{heights[step]}H{stop}"
+        last = stop
+    return f"{path}V{STRIP_HEIGHT}"
 
 
 def merge_steps(video: VideoScores) -> tuple[np.ndarray, np.ndarray]:

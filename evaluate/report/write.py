@@ -2,8 +2,8 @@
 
 index.html        the metrics, and every test video's scores over its ground truth; one self-contained page
 metrics.json      the metrics, for programs
-scores/<id>.csv   frame,score,label: one row per frame of the video, frames counted from 0; the label is empty
-                  where the dataset has no frame labels for the video
+scores/<id>.csv   frame,score,label,seconds: one row per frame of the video, frames counted from 0; the label is
+                  empty where the dataset has no frame labels for the video, the time where it is not known
 """
 
 from __future__ import annotations
@@ -71,15 +71,16 @@ def _write_page(
 
 
 def format_csv(video: VideoScores) -> str:
-    """frame,score,label: one row per frame, frames from 0; scores with the fewest digits that round-trip."""
+    """frame,score,label,seconds: one row per frame, frames from 0; scores with the fewest digits that round-trip."""
     texts = [np.format_float_positional(score, unique=True, trim="0") for score in video.scores]
     scores = np.repeat(texts, np.diff(video.frame_bounds))  # (num_frames,)
     if video.has_frame_labels:
         labels = to_frame_labels(video.clipped_anomalies, video.num_frames).tolist()
     else:
         labels = [""] * video.num_frames
-    rows = (f"{frame},{score},{label}\n" for frame, (score, label) in enumerate(zip(scores, labels, strict=True)))
-    return "frame,score,label\n" + "".join(rows)
+    times = [""] * video.num_frames if video.timeline is None else [f"{time:.3f}" for time in video.timeline.starts]
+    columns = (map(str, range(video.num_frames)), scores, map(str, labels), times)
+    return "\n".join(["frame,score,label,seconds", *map(",".join, zip(*columns, strict=True)), ""])
 
 
 def _locate_overlays(

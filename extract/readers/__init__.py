@@ -21,7 +21,8 @@ class FrameReader(Protocol):
     """One video, to be read once, from its start. Use it in a `with` block.
 
     `declared_frames` is what the container says and may lie: what counts is how many frames come. `substituted_frames`
-    counts those that took the place of undecodable ones, or are known to be damaged, among the frames so far.
+    counts those that took the place of undecodable ones, or are known to be damaged, among the frames so far. `seconds`
+    are the times of the frames so far, from the first one's on; None if the file does not tell.
     """
 
     @property
@@ -30,6 +31,8 @@ class FrameReader(Protocol):
     def declared_frames(self) -> int | None: ...
     @property
     def substituted_frames(self) -> int: ...
+    @property
+    def seconds(self) -> np.ndarray | None: ...
     def frames(self) -> Iterator[np.ndarray]: ...  # (h, w, 3) uint8 RGB, in presentation order
     def close(self) -> None: ...
     def __enter__(self) -> FrameReader: ...

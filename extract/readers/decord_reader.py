@@ -20,6 +20,7 @@ import numpy as np
 
 from ssrl.extract.readers.errors import DecoderStopped, UnreadableVideo
 from ssrl.extract.readers.pyav_reader import PyAVReader
+from ssrl.extract.readers.times import to_seconds
 
 CHUNK_FRAMES = 16
 NO_REPETITION = 1e-9  # a share of the frames; decord takes 0 for "any number"
@@ -36,6 +37,7 @@ class DecordReader:
             self.fps = facts.fps
             self.declared_frames = facts.declared_frames
         self._reader: Any = _open(self.path)
+        self._times: list[float] = []
 
     def __enter__(self) -> DecordReader:
         return self
@@ -46,12 +48,19 @@ class DecordReader:
     def close(self) -> None:
         self._reader = None
 
+    @property
+    def seconds(self) -> np.ndarray | None:
+        """Of the frames so far."""
+        return to_seconds(np.array(self._times))
+
     def frames(self) -> Iterator[np.ndarray]:
         """(h, w, 3) uint8 RGB, one by one. Raises `DecoderStopped` at the first frame that does not decode."""
         total = len(self._reader)
         for start in range(0, total, CHUNK_FRAMES):
+            indices = range(start, min(start + CHUNK_FRAMES, total))
             try:
-                chunk = self._reader.get_batch(range(start, min(start + CHUNK_FRAMES, total))).asnumpy()
+                chunk = self._reader.get_batch(indices).asnumpy()
+                self._times.extend(self._reader.get_frame_timestamp(indices)[:, 0])
             except Exception as error:  # decord raises DECORDError, RuntimeError or IndexError
                 raise _stopped(self.path, f"after frame {start} of {total}", error) from error
             yield from chunk

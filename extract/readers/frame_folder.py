@@ -22,6 +22,7 @@ class FrameFolderReader:
     """
 
     fps: float | None = None
+    seconds: np.ndarray | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)

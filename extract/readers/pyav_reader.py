@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from ssrl.extract.readers.breaks import Breaks
 from ssrl.extract.readers.errors import UnreadableVideo, check_readable
 from ssrl.extract.readers.packets import OpenPackets
+from ssrl.extract.readers.times import FrameTimes
 
 MAX_READ_ERRORS = 1000  # in a whole file: a demuxer that fails over and over again must come to an end
 NOT_PREDICTED = (PictureType.NONE, PictureType.I)
@@ -45,6 +46,8 @@ class PyAVReader:
         self.declared_frames: int | None = self._stream.frames or None
         self.substituted_frames = 0
         self._breaks = Breaks(self._container, self._stream)
+        tick = self._stream.time_base
+        self._times = FrameTimes(float(tick) if tick else None, 1 / self.fps if self.fps else 0.0)
 
     def __enter__(self) -> PyAVReader:
         return self
@@ -54,6 +57,11 @@ class PyAVReader:
 
     def close(self) -> None:
         self._container.close()
+
+    @property
+    def seconds(self) -> np.ndarray | None:
+        """Of the frames so far."""
+        return self._times.seconds
 
     def frames(self) -> Iterator[np.ndarray]:
         """(h, w, 3) uint8 RGB, one by one. Raises `UnreadableVideo` where not one frame decodes."""
@@ -66,6 +74,7 @@ class PyAVReader:
                     f"{self.path}: not one frame could be decoded, of {self.declared_frames or holes} that it should "
                     f"hold; the file is damaged: get it again"
                 )
+            self._times.note(frame, holes)
             for _ in range(holes):
                 yield substitute
             if pixels is not None:

@@ -51,6 +51,7 @@ def _parse(parse: Any, value: str) -> Any:
 @option(ExtractRequest, "decoders", type=click.IntRange(min=1), help="Decoding processes.  [default: 1; GPU: 4]")
 @option(ExtractRequest, "memory", callback=parse_memory, show=lambda _: None, help="Total memory limit, e.g. 4G.")
 @option(ExtractRequest, "scales", callback=parse_numbers, show=show_numbers, help="Patch grids to extract.")
+@option(ExtractRequest, "time_limit", type=click.FloatRange(min=1), help="Seconds without a frame, at most.")
 @option(ExtractRequest, "size", callback=parse_size, show=show_size, help="Frame height x width in pixels.")
 @option(ExtractRequest, "dtype", help="Data type of the stored features.")
 @option(ExtractRequest, "train_sampling", help="segments: 32 snippets of each long training video, one per segment.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ class ExtractRequest:
     precision: Precision = "auto"
     decoder: Decoder = "auto"
     decoders: int | None = None  # decoding processes; None: 1, or 4 for a GPU
+    time_limit: float = 120.0  # seconds without a frame after which a decoder counts as hung
     memory: int | None = None  # bytes, over all processes; None: unlimited
     scales: tuple[int, ...] = (1, 2, 3, 4)
     size: tuple[int, int] = PAPER_SIZE  # height and width in pixels
@@ -93,6 +94,7 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     runtimes = settings.make_runtimes(config.geometry)
     runtime = runtimes(writer.config.scales)
     decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, config.geometry)
+    decoding = replace(decoding, time_limit_seconds=request.time_limit)
     videos = request.shard.select(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
     watcher.run_begins(dataset, str(settings), len(videos))
     shared = hand_out(videos, rank.take_number) if rank else videos
