@@ -22,8 +22,10 @@ import numpy as np
 
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
+from ssrl.extract.annotations import annotate
 from ssrl.extract.decoding import NUM_SLOTS, TIME_LIMIT_SECONDS, Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.readers import AUTO
+from ssrl.extract.readers.times import read_packet_times
 from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
 from ssrl.faults import describe_error
@@ -47,6 +49,8 @@ class ExtractionWatcher:
     def video_updated(self, video_id: str, changes: tuple[str, ...]) -> None: ...
 
     def video_outdated(self, video_id: str, changes: tuple[str, ...]) -> None: ...
+
+    def video_warned(self, video_id: str, problem: str) -> None: ...
 
     def snippet_done(self, video_id: str, num_snippets: int) -> None: ...
 
@@ -75,6 +79,7 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)  # id → reason
     substituted: dict[str, int] = field(default_factory=dict)  # id → frames that failed to decode
     truncated: dict[str, int] = field(default_factory=dict)  # id → frames declared by the file but not in it
+    warnings: dict[str, list[str]] = field(default_factory=dict)  # id → what is wrong with its annotations
     num_snippets: int = 0
     num_frames: int = 0
     num_reused: int = 0  # patch cubes that reused an earlier feature
@@ -143,13 +148,14 @@ class _Job:
         self.file.append(features)
         self.num_rows += 1
 
-    def finish(self, decoded: Decoded) -> StoredVideo:
-        """Complete the video's file."""
+    def finish(self, decoded: Decoded) -> tuple[StoredVideo, tuple[str, ...]]:
+        """Complete the video's file. Returns its record, and what is wrong with its annotations."""
         reused = 0 if self.reuse is None else self.reuse.num_reused
-        record = self.task.source.record(_make_record(self.video, decoded, reused))
+        video, problems = annotate(self.video, decoded.num_frames, decoded.seconds)
+        record = self.task.source.record(_make_record(video, decoded, reused))
         self.file.finish(record, decoded.seconds)
         self._stack.close()
-        return record
+        return record, problems
 
     def abandon(self, error: BaseException) -> None:
         """Discard the video's file and kill its decoder, which is busy with it or cannot be trusted."""
@@ -201,8 +207,9 @@ class _Run:
         while self.idle and (video := next(self.videos, None)) is not None:
             try:
                 source = Source.of([video.path])
-                plan = self.writer.plan(video.id, source, partial(_relabel, video))
+                plan = self.writer.plan(video.id, source, partial(self._relabel, video))
                 if plan.scales:
+                    self._check_annotations(video)
                     source.remember()
                 elif plan.record is not None:
                     self.writer.update(plan.record)
@@ -214,6 +221,28 @@ class _Run:
                 backend = self.decoding.backend if video.path.is_file() else AUTO
                 segments = self.writer.config.train_sampling == "segments" and video.split == "train"
                 self._begin(_Task(video, source, plan.scales, Request(video.path, backend, segments)))
+
+    def _relabel(self, video: Video, stored: StoredVideo) -> StoredVideo:
+        """The record of a stored video with the annotations of today."""
+        seconds = None if video.anomalous_seconds is None else self.writer.read_seconds(video.id)
+        annotated, problems = annotate(video, stored.num_frames, seconds)
+        self._warn(video, problems)
+        return replace(stored, video=annotated)
+
+    def _check_annotations(self, video: Video) -> None:
+        """Before a video is decoded, warn of annotations beyond its end, if its packets tell where that is."""
+        if not (video.anomalies or video.anomalous_seconds) or not video.path.is_file():
+            return
+        seconds = read_packet_times(video.path)
+        if seconds is not None:
+            self._warn(video, annotate(replace(video, num_frames=None), len(seconds), seconds)[1])
+
+    def _warn(self, video: Video, problems: tuple[str, ...]) -> None:
+        """Each problem once."""
+        for problem in problems:
+            if problem not in self.summary.warnings.setdefault(video.id, []):
+                self.summary.warnings[video.id].append(problem)
+                self.watcher.video_warned(video.id, problem)
 
     def _announce(self, video: Video, plan: Plan) -> None:
         """Tell what of a stored video has changed, or that it is skipped."""
@@ -261,7 +290,7 @@ class _Run:
             received = job.decoder.receive()
             if received is None or isinstance(received, int):
                 return received
-            record = job.finish(received)
+            record, problems = job.finish(received)
         except DecoderLost as error:
             self._drop(job, error)
             self._retry(job, error)
@@ -269,6 +298,7 @@ class _Run:
             self._drop(job, error)
             self._report(job.video, error)
         else:
+            self._warn(job.video, problems)
             self._close(job, record)
         return None
 
@@ -338,26 +368,10 @@ def _is_hung(job: _Job) -> bool:
     return job.decoder.seconds_left <= 0
 
 
-def _relabel(video: Video, stored: StoredVideo) -> StoredVideo:
-    """The record of a stored video with the annotations of today."""
-    return replace(stored, video=_annotate(video, stored.num_frames))
-
-
-def _annotate(video: Video, num_frames: int) -> Video:
-    """The video as it is stored. Raises a UserError if its annotations do not match its frames."""
-    if video.num_frames is not None and video.num_frames != num_frames:
-        raise UserError(
-            f"{video.path} has {num_frames} frames, but its annotations are for {video.num_frames}; "
-            f"correct the annotations, or replace the damaged video"
-        )
-    checked = replace(video, num_frames=num_frames)  # refuses anomalies beyond the last frame
-    return replace(checked, path=video.path.resolve(), num_frames=None)
-
-
 def _make_record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
-    """The store's record of a video, without its source."""
+    """The store's record of an annotated video, without its source."""
     return StoredVideo(
-        _annotate(video, decoded.num_frames),
+        video,
         decoded.num_frames,
         decoded.fps,
         substituted_frames=decoded.substituted_frames,

@@ -287,6 +287,11 @@ def _make_record(
     video: Video, files: Sequence[FeatureFile], num_rows: int, rows: Rows, geometry: Geometry
 ) -> StoredVideo:
     """The store's record of a video. Raises a UserError if its snippets do not match its number of frames."""
+    if video.anomalous_seconds is not None:
+        raise UserError(
+            f"{files[0]} does not tell the times of its frames, so anomalous intervals in seconds cannot be placed; "
+            f"give them in frames, as first_frame,last_frame"
+        )
     num_frames, anomalies = video.num_frames, video.anomalies
     if num_frames is None:
         num_frames = num_rows * geometry.frames_per_snippet

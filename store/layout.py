@@ -79,7 +79,7 @@ def to_attributes(stored: StoredVideo) -> dict[str, Any]:
     """Flatten a record and its `Video` into HDF5 attributes, one per value that is not None."""
     values = to_plain(stored)
     video = values.pop("video")
-    del video["num_frames"]  # superseded by the counted number
+    del video["num_frames"], video["anomalous_seconds"]  # superseded by what the frames themselves tell
     values |= {"source" if name == "path" else name: value for name, value in video.items()}
     if values["anomalies"] is not None:
         values["anomalies"] = np.asarray(values["anomalies"], dtype=np.int64).reshape(-1, 2)
@@ -96,7 +96,7 @@ def from_attributes(attributes: Mapping[str, Any], path: Path) -> StoredVideo:
         video = {name: values.pop(names.get(name, name)) for name in fields}
     except KeyError as error:
         raise UserError(f"{path} does not say which video it holds ({error}); delete it and extract again") from error
-    return from_plain(StoredVideo, {**values, "video": video}, path)
+    return from_plain(StoredVideo, {**values, "video": {**video, "anomalous_seconds": None}}, path)
 
 
 def read_config(root: Path) -> StoreConfig:

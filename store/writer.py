@@ -117,6 +117,11 @@ class StoreWriter:
             return None
         return from_attributes(attributes, path)
 
+    def read_seconds(self, video_id: str) -> np.ndarray | None:
+        """The times (num_frames,) of a stored video's frames, if known."""
+        with h5py.File(get_video_path(self.root, video_id), "r", locking=False) as file:
+            return np.asarray(file[SECONDS][:]) if SECONDS in file else None
+
     def update(self, record: StoredVideo) -> None:
         """Replace the record of a stored video; its features stay."""
         path = get_video_path(self.root, record.id)

@@ -12,10 +12,10 @@ from ssrl.console import EXIT_FAILED, handle_errors, results
 from ssrl.datasets import DATASET_NAMES
 from ssrl.errors import UserError
 from ssrl.extract.sharing import Shard
-from ssrl.workflows.extract import ExtractRequest, extract_features
+from ssrl.workflows.extract import ExtractRequest, check_dataset, extract_features
 
 if TYPE_CHECKING:
-    from ssrl.workflows.extract import ExtractResult
+    from ssrl.workflows.extract import CheckResult, ExtractResult
 
 
 def parse_memory(context: Any, parameter: Any, value: str | None) -> int | None:
@@ -41,7 +41,7 @@ def _parse(parse: Any, value: str) -> Any:
 @option(ExtractRequest, "root", help="Dataset folder.  [default: data/DATASET]")
 @option(ExtractRequest, "out", help="Store folder.  [default: features/DATASET]")
 @option(ExtractRequest, "manifest", help="CSV table of a custom dataset: video,label,split.")
-@option(ExtractRequest, "frame_labels", help="CSV table video,first_frame,last_frame; frames count from 1.")
+@option(ExtractRequest, "frame_labels", help="CSV table video,first_frame,last_frame (from 1) or ..._second.")
 @option(ExtractRequest, "encoder", help="Encoder of the patch cubes.")
 @option(ExtractRequest, "weights", help="embedded, kinetics400, random:SEED, or a file.  [default: the encoder's]")
 @option(ExtractRequest, "runtime", help="Inference runtime of the encoder.")
@@ -57,20 +57,45 @@ def _parse(parse: Any, value: str) -> Any:
 @option(ExtractRequest, "train_sampling", help="segments: 32 snippets of each long training video, one per segment.")
 @option(ExtractRequest, "reuse_static", help="Reuse the features of unchanged patches.")
 @option(ExtractRequest, "shard", callback=parse_shard, show=str, help="Extract part I of N of the videos, as I/N.")
+@click.option("--check", is_flag=True, help="Read the tables and every video, and encode nothing.")
 @handle_errors
-def main(**options: Any) -> None:
+def main(check: bool, **options: Any) -> None:
     """Encode the videos of a dataset into a patch-feature store. Videos already in the store are skipped.
 
     Example: ssrl-extract --dataset manifest --root videos --manifest videos.csv --out features/mine
     """
-    from ssrl.commands.progress import ExtractionProgress
+    from ssrl.commands.progress import CheckProgress, ExtractionProgress
 
     request = make_request(ExtractRequest, **options)
+    if check:
+        with CheckProgress() as progress:
+            checked = check_dataset(request, progress)
+        report_check(checked)
+        if not checked.complete:
+            sys.exit(EXIT_FAILED)
+        return
     with ExtractionProgress() as progress:
         result = extract_features(request, progress)
     report(result)
     if not result.complete:
         sys.exit(EXIT_FAILED)
+
+
+def report_check(result: CheckResult) -> None:
+    """Print the summary of a check, its failures and its warnings."""
+    failed = [checked for checked in result.videos if checked.failure]
+    warned = [checked for checked in result.videos if checked.warnings]
+    results.print(
+        f"{len(result.videos)} videos read, {len(failed)} failed, {len(warned)} with warnings, "
+        f"{len(result.missing)} missing",
+        markup=False,
+    )
+    for checked in warned:
+        results.print(f"warning: {checked.video.id}: {'; '.join(checked.warnings)}", markup=False)
+    for checked in failed:
+        results.print(f"failed: {checked.video.id}: {checked.failure}", markup=False)
+    for entry in result.missing:
+        results.print(f"missing: {entry}", markup=False)
 
 
 def report(result: ExtractResult) -> None:

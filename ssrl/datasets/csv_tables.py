@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,21 @@ class Row:
         if not whole.isdecimal() or int(whole) < 1 or fraction.strip("0"):
             raise UserError(f"{self.where}: {column} is {text!r}; allowed are whole numbers from 1; fix the row")
         return int(whole)
+
+    def second(self, column: str) -> float:
+        """A time in seconds, also as 1:02 or 1:02:03.5, with a decimal point or comma."""
+        text = self[column]
+        parts = text.replace(",", ".").split(":")
+        whole, last = parts[:-1], parts[-1]
+        if len(parts) > 3 or not all(part.isdecimal() for part in whole) or not re.fullmatch(r"\d+(\.\d*)?", last):
+            raise UserError(f"{self.where}: {column} is {text!r}; allowed are seconds, such as 62.5 or 1:02.5")
+        return float(sum(float(part) * 60**power for power, part in enumerate(reversed(parts))))
+
+
+def choose_columns(path: Path, *choices: tuple[str, ...]) -> tuple[str, ...]:
+    """The first choice of columns that the table has, or the first of all."""
+    header = next((line for line in _read_lines(path)[:2] if not line.strip().strip('"').lower().startswith(SEP)), "")
+    return next((choice for choice in choices if _divides(header, choice)), choices[0])
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
@@ -67,11 +83,16 @@ def _read_lines(path: Path) -> list[str]:
 def _find_delimiter(lines: list[str], columns: tuple[str, ...]) -> str:
     """The delimiter that divides the header into `columns`; a comma if none does."""
     header = next((line for line in lines if line.strip()), "")
+    return _divides(header, columns) or ","
+
+
+def _divides(header: str, columns: tuple[str, ...]) -> str:
+    """The delimiter that divides a header into `columns`; "" if none does."""
     for delimiter in DELIMITERS:
         cells = [cell.strip().strip('"').strip().lower() for cell in header.split(delimiter)]
         if set(columns) <= set(cells):
             return delimiter
-    return ","
+    return ""
 
 
 def _parse_rows(path: Path, records: Iterator[list[str]], columns: tuple[str, ...], skipped: int) -> Iterator[Row]:

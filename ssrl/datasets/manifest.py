@@ -2,6 +2,7 @@
 
     videos.csv          video,label,split[,class][,num_frames]      paths below the root; 0 or 1; train or test
     frame_labels.csv    video,first_frame,last_frame                frames counted from 1, both included
+                     or video,first_second,last_second              by the times of the video's frames
 
 `video` is a file or a folder of frames; its id is that path without the suffix of a video file. A label may also be a
 word (normal, abnormal, true, false) or the class of an abnormal event. Other columns are ignored.
@@ -12,15 +13,18 @@ without frame labels, the frames of all videos are unknown.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from ssrl.datasets.csv_tables import Row, read_table
+from ssrl.datasets.csv_tables import Row, choose_columns, read_table
 from ssrl.datasets.video import Dataset, Split, Video, check_id
 from ssrl.errors import UserError
 
 VIDEO_COLUMNS = ("video", "label", "split")
 FRAME_COLUMNS = ("video", "first_frame", "last_frame")
+SECOND_COLUMNS = ("video", "first_second", "last_second")
 VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"),
@@ -75,10 +79,23 @@ def read_manifest(manifest: Path, root: Path) -> dict[str, Row]:
     return rows
 
 
-def read_events(path: Path, rows: dict[str, Row], root: Path) -> dict[str, list[tuple[int, int]]]:
-    """Read the anomalous frames [start, stop), counted from 0, by video id."""
-    events: dict[str, list[tuple[int, int]]] = {}
-    for row in read_table(path, FRAME_COLUMNS):
+@dataclass(frozen=True)
+class Events:
+    """The anomalous intervals of videos, by id, in frames [start, stop) counted from 0, or in seconds."""
+
+    frames: Mapping[str, list[tuple[int, int]]]
+    seconds: Mapping[str, list[tuple[float, float]]]
+
+    def __contains__(self, video_id: str) -> bool:
+        return video_id in self.frames or video_id in self.seconds
+
+
+def read_events(path: Path, rows: dict[str, Row], root: Path) -> Events:
+    """Read a table of anomalous intervals."""
+    frames: dict[str, list[tuple[int, int]]] = {}
+    seconds: dict[str, list[tuple[float, float]]] = {}
+    columns = choose_columns(path, FRAME_COLUMNS, SECOND_COLUMNS)
+    for row in read_table(path, columns):
         video_id = _parse_id(row, root)
         if video_id not in rows:
             raise UserError(f"{row.where}: {row['video']!r} is not in the manifest; add it or remove the row")
@@ -87,6 +104,12 @@ def read_events(path: Path, rows: dict[str, Row], root: Path) -> dict[str, list[
                 f"{row.where}: {row['video']} has the label {rows[video_id]['label']} (normal) in the manifest "
                 f"({rows[video_id].where}), so it cannot have anomalous frames; fix one of the two"
             )
+        if columns == SECOND_COLUMNS:
+            begin, end = row.second("first_second"), row.second("last_second")
+            if begin >= end:
+                raise UserError(f"{row.where}: first_second {begin:g} is not before last_second {end:g}; fix them")
+            seconds.setdefault(video_id, []).append((begin, end))
+            continue
         first, last = row.whole_number("first_frame"), row.whole_number("last_frame")
         if first > last:
             raise UserError(f"{row.where}: first_frame {first} comes after last_frame {last}; swap or fix them")
@@ -95,21 +118,23 @@ def read_events(path: Path, rows: dict[str, Row], root: Path) -> dict[str, list[
                 f"{row.where}: last_frame {last} is beyond the {length} frames of {row['video']} in the "
                 f"manifest (frames count from 1); fix one of the two"
             )
-        events.setdefault(video_id, []).append((first - 1, last))
-    return events
+        frames.setdefault(video_id, []).append((first - 1, last))
+    return Events(frames, seconds)
 
 
-def _parse_video(root: Path, video_id: str, row: Row, events: dict[str, list[tuple[int, int]]] | None) -> Video:
+def _parse_video(root: Path, video_id: str, row: Row, events: Events | None) -> Video:
     label, category = parse_label(row)
     split = SPLIT_NAMES.get(row["split"].lower())
     if split is None:
         raise UserError(f"{row.where}: split is {row['split']!r}; allowed are train and test")
-    anomalies: tuple[tuple[int, int], ...] | None = None
-    if events is not None and (label == 0 or video_id in events):
-        anomalies = tuple(sorted(events.get(video_id, [])))
+    anomalies, seconds = None, None
+    if events is not None and video_id in events.seconds:
+        seconds = tuple(sorted(events.seconds[video_id]))
+    elif events is not None and (label == 0 or video_id in events):
+        anomalies = tuple(sorted(events.frames.get(video_id, [])))
     num_frames = row.whole_number("num_frames") if row["num_frames"] else None
     path = root / find_relative(row["video"], root)
-    return Video(video_id, path, label, split, row["class"] or category, num_frames, anomalies)
+    return Video(video_id, path, label, split, row["class"] or category, num_frames, anomalies, seconds)
 
 
 def parse_label(row: Row) -> tuple[int, str]:

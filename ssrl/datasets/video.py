@@ -12,6 +12,7 @@ import numpy as np
 from ssrl.errors import UserError
 
 Split = Literal["train", "test"]
+Intervals = tuple[tuple[int, int], ...]  # [start, stop)
 SPLITS: tuple[Split, ...] = ("train", "test")
 LABELS = {0: "normal", 1: "abnormal"}
 UNLABELED = "unlabeled"
@@ -27,7 +28,8 @@ class Video:
     split: Split
     category: str = ""  # the class of the event, as the dataset names it
     num_frames: int | None = None  # if stated by the annotations
-    anomalies: tuple[tuple[int, int], ...] | None = None  # frames [start, stop) from 0; None: no frame labels
+    anomalies: Intervals | None = None  # frames from 0; None: no frame labels
+    anomalous_seconds: tuple[tuple[float, float], ...] | None = None  # instead, until the frames' times are known
 
     def __post_init__(self) -> None:
         check_id(self.id)

@@ -13,6 +13,8 @@ from ssrl.hardware import Device
 from ssrl.workflows.choices import Decoder, EncoderName, Precision, Runtime
 
 if TYPE_CHECKING:
+    from ssrl.datasets.video import Dataset
+    from ssrl.extract.checking import Checked
     from ssrl.extract.pipeline import ExtractionWatcher, Summary
 
 
@@ -42,6 +44,14 @@ class ExtractRequest:
     shard: Shard = Shard()
 
 
+class CheckWatcher:
+    """Callbacks of a check. They do nothing: override those of interest."""
+
+    def check_begins(self, found: Dataset, num_videos: int) -> None: ...
+
+    def video_checked(self, checked: Checked) -> None: ...
+
+
 @dataclass(frozen=True)
 class ExtractResult:
     """The outcome of an extraction run."""
@@ -53,6 +63,41 @@ class ExtractResult:
     @property
     def complete(self) -> bool:
         return not self.summary.failed and not self.missing
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of reading all videos of a dataset."""
+
+    videos: tuple[Checked, ...]
+    missing: tuple[str, ...]  # expected by the dataset but not on disk
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing and not any(checked.failure for checked in self.videos)
+
+
+def check_dataset(request: ExtractRequest, watcher: CheckWatcher | None = None) -> CheckResult:
+    """Read the tables and every video of a dataset, and encode nothing.
+
+    Raises a UserError if the tables cannot be read, or none of the videos is there.
+    """
+    from ssrl.datasets import load_dataset
+    from ssrl.extract.checking import check_videos
+    from ssrl.extract.pipeline import Decoding
+    from ssrl.geometry import Geometry
+
+    watcher = watcher or CheckWatcher()
+    root = request.root or Path("data") / request.dataset
+    dataset = load_dataset(request.dataset, root, manifest=request.manifest, frame_labels=request.frame_labels)
+    videos = request.shard.select(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
+    watcher.check_begins(dataset, len(videos))
+    decoding = Decoding(request.decoder, time_limit_seconds=request.time_limit)
+    checked = []
+    for each in check_videos(videos, Geometry.with_paper_grids(*request.size), decoding):
+        watcher.video_checked(each)
+        checked.append(each)
+    return CheckResult(tuple(checked), dataset.missing)
 
 
 def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None = None) -> ExtractResult:

@@ -125,14 +125,6 @@ def test_a_frame_count_that_does_not_fit_the_table_is_refused(tmp_path: Path) ->
     assert outcome.exit_code == 1 and "17 frames, but its annotations are for 20" in outcome.stdout
 
 
-def test_frame_labels_beyond_the_video_are_refused(tmp_path: Path) -> None:
-    write_h264(tmp_path / "one.mp4", 17)
-    write_manifest(tmp_path, {"one.mp4": 1})
-    (tmp_path / "frames.csv").write_text("video,first_frame,last_frame\none.mp4,10,30\n")
-    outcome = extract(tmp_path, tmp_path / "store", "--frame-labels", str(tmp_path / "frames.csv"))
-    assert outcome.exit_code == 1 and "10 to 30" in outcome.stdout and "17" in outcome.stdout
-
-
 def decode(decoder: Decoder, path: Path) -> tuple[int, Decoded]:
     """How many snippets come, and how the video ends."""
     decoder.begin(Request(path))

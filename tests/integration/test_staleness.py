@@ -17,6 +17,7 @@ from ssrl.commands.import_ import main as import_main
 from ssrl.commands.score import main as score_main
 from ssrl.commands.store import main as store_main
 from ssrl.commands.train import main as train_main
+from ssrl.datasets.video import Intervals
 from ssrl.errors import UserError
 from ssrl.evaluate.scoring import make_frame_auc
 from ssrl.store.layout import get_video_path
@@ -111,13 +112,25 @@ def test_frame_labels_can_be_added_and_corrected(user: User) -> None:
     assert Store(user.out).record("two").video.anomalies == ((4, 20), (29, 31))
 
 
-def test_a_stored_video_whose_new_labels_cannot_be_is_named(user: User) -> None:
-    user.write_events("two.mp4,30,40")  # of 33 frames
-    arguments = ["--dataset", "manifest", "--root", str(user.root), "--manifest", str(user.root / "videos.csv")]
-    more = ["--out", str(user.out), "--size", "96x210", "--frame-labels", str(user.root / "events.csv")]
-    outcome = CliRunner().invoke(extract_main, arguments + more)
-    assert outcome.exit_code == 1 and "frames 30 to 40 (from 1) are not within its 33 frames" in outcome.output
-    assert Store(user.out).record("two").video.anomalies is None
+@pytest.mark.parametrize(
+    ("rows", "told", "kept"),
+    [
+        (["two.mp4,5,9", "two.mp4,30,40"], "frames 30 to 40 go beyond its 33: cut at frame 33", ((4, 9), (29, 33))),
+        (["two.mp4,5,9", "two.mp4,34,40"], "frames 34 to 40 go beyond its 33: left out", ((4, 9),)),
+        (["two.mp4,34,40"], "its anomalous frames are unknown", None),
+    ],
+)
+def test_an_interval_beyond_the_end_costs_that_interval(
+    user: User, rows: list[str], told: str, kept: Intervals | None
+) -> None:
+    user.write_events(*rows)  # of 33 frames
+    labels = ("--frame-labels", str(user.root / "events.csv"))
+    assert told in user.extract(*labels).stderr
+    assert Store(user.out).record("two").video.anomalies == kept
+    get_video_path(user.out, "two").unlink()
+    output = user.extract(*labels).stderr
+    assert output.count(told) == 1 and output.index(told) < output.index("two: 33 frames")  # before it is encoded
+    assert Store(user.out).record("two").video.anomalies == kept
 
 
 def test_a_replaced_video_is_extracted_again(user: User) -> None:
