@@ -26,6 +26,7 @@ from ssrl.errors import UserError
 from ssrl.extract.readers import AUTO, DecoderStopped, open_reader
 from ssrl.extract.readers.times import read_packet_times
 from ssrl.extract.snippets import fill_segments, fill_snippets, needs_segments
+from ssrl.faults import describe_error
 from ssrl.geometry import Geometry, Rows
 
 NUM_SLOTS = 3  # snippets decoded ahead
@@ -231,8 +232,8 @@ def _decode(connection: Connection, request: Request, slots: np.ndarray, geometr
             return Decoded(frames.count, reader.fps, reader.substituted_frames, missing, rows, seconds)
     except DecoderStopped as error:
         return Lost(str(error))
-    except UserError as error:
-        return Failed(str(error))
+    except Exception as error:  # of this video alone
+        return Failed(describe_error(error))
     finally:
         for _ in range(given_out):  # the main process gives every slot back before it hears how it ended
             connection.recv()

@@ -33,8 +33,12 @@ def describe_error(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.errno:
         name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror}; {REMEDIES.get(error.errno, 'check the path and its disk')}"
+        return f"{name}{error.strerror}; {get_remedy(error)}"
     return _describe_fault(error)
+
+
+def get_remedy(error: OSError) -> str:
+    return REMEDIES.get(error.errno or 0, "check the path and its disk")
 
 
 def _describe_fault(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from natsort import natsort_keygen
 
 TEMPORARY_MARK = ".partial-"
+MAX_NAME_BYTES = 255  # of a file, on common file systems
 _natural_key = natsort_keygen()
 
 
@@ -28,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     If the block raises, `path` is unchanged and the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(_name_temporary(path))
     try:
         yield temporary
         sync(temporary)
@@ -38,6 +39,13 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+def _name_temporary(path: Path) -> str:
+    """A name with the same suffix before the mark, shortened where it would be too long."""
+    end = f"{path.suffix}{TEMPORARY_MARK}{uuid.uuid4().hex[:8]}"
+    room = MAX_NAME_BYTES - len(os.fsencode(end))
+    return os.fsencode(path.stem)[:room].decode(errors="ignore") + end
 
 
 def copy(path: Path, to: Path) -> None:

@@ -11,6 +11,7 @@ A video's file is written under a temporary name, closed, synced and renamed, so
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +81,20 @@ def to_attributes(stored: StoredVideo) -> dict[str, Any]:
     values = to_plain(stored)
     video = values.pop("video")
     del video["num_frames"], video["anomalous_seconds"]  # superseded by what the frames themselves tell
-    values |= {"source" if name == "path" else name: value for name, value in video.items()}
+    values |= {**video, "source": _to_text_or_bytes(video["path"])}
+    del values["path"]
     if values["anomalies"] is not None:
         values["anomalies"] = np.asarray(values["anomalies"], dtype=np.int64).reshape(-1, 2)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _to_text_or_bytes(path: str) -> str | np.void:
+    """HDF5 takes text in UTF-8 alone, which the names of files need not be."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return np.void(os.fsencode(path))
+    return path
 
 
 def from_attributes(attributes: Mapping[str, Any], path: Path) -> StoredVideo:
@@ -94,6 +105,8 @@ def from_attributes(attributes: Mapping[str, Any], path: Path) -> StoredVideo:
     fields = ("id", "path", "label", "split", "category", "num_frames", "anomalies")
     try:
         video = {name: values.pop(names.get(name, name)) for name in fields}
+        if isinstance(video["path"], np.void):
+            video["path"] = os.fsdecode(video["path"].tobytes())
     except KeyError as error:
         raise UserError(f"{path} does not say which video it holds ({error}); delete it and extract again") from error
     return from_plain(StoredVideo, {**values, "video": {**video, "anomalous_seconds": None}}, path)

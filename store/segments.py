@@ -13,8 +13,11 @@ store's configuration and files. A view that no longer matches its store is rebu
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,11 +26,12 @@ import h5py
 import numpy as np
 
 from ssrl.errors import UserError
-from ssrl.files import replacing
+from ssrl.files import get_cache_folder, replacing
 from ssrl.geometry import PAPER_SEGMENTS
 from ssrl.store.layout import get_scale_name, get_video_path
 from ssrl.store.reader import Store
 
+logger = logging.getLogger(__name__)
 READ_SNIPPETS = 256  # of a long video, in memory at a time
 
 
@@ -70,14 +74,34 @@ def open_segment_view(
     store: Store, num_segments: int = PAPER_SEGMENTS, on_video: Callable[[str], None] | None = None
 ) -> SegmentView:
     """Open the view of `store`, building it first if it is missing or outdated."""
-    path = store.root / f"segments-{num_segments}.h5"
     ids = store.ids()
     if not ids:
         raise UserError(f"{store.root} has no videos; extract some with ssrl-extract")
     state = _hash_state(store, ids)
-    if _read_state(path) != state:
-        _build(path, store, ids, num_segments, state, on_video)
+    places = [place / f"segments-{num_segments}.h5" for place in (store.root, _get_view_folder(store))]
+    path = next((path for path in places if _read_state(path) == state), None)
+    if path is None:
+        path = _build_where_possible(places, lambda path: _build(path, store, ids, num_segments, state, on_video))
     return SegmentView(path, tuple(ids), _map(path, store.config.scales))
+
+
+def _get_view_folder(store: Store) -> Path:
+    """Where the view of a store that cannot be written to is kept."""
+    name = hashlib.sha256(os.fsencode(store.root.resolve())).hexdigest()[:16]
+    return get_cache_folder() / "views" / name
+
+
+def _build_where_possible(places: Sequence[Path], build: Callable[[Path], None]) -> Path:
+    beside, elsewhere = places
+    try:
+        build(beside)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        logger.info(f"{beside.parent} cannot be written to ({error.strerror}); its training view is {elsewhere}")
+        build(elsewhere)
+        return elsewhere
+    return beside
 
 
 def _build(

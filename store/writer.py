@@ -15,6 +15,7 @@ import numpy as np
 
 from ssrl.config import StoreConfig
 from ssrl.errors import UserError
+from ssrl.faults import get_remedy
 from ssrl.files import TEMPORARY_MARK, replacing, write_json
 from ssrl.plain import list_differences, to_plain
 from ssrl.store.layout import (
@@ -109,9 +110,12 @@ class StoreWriter:
         try:
             with h5py.File(path, "r", locking=False) as file:
                 attributes = dict(file.attrs)
-        except PermissionError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}); fix its permissions") from error
-        except (OSError, KeyError):
+        except OSError as error:
+            if error.errno:  # of the system, not of what the file holds
+                reason = os.strerror(error.errno)
+                raise UserError(f"{path} cannot be read ({reason}); {get_remedy(error)}") from error
+            return None
+        except KeyError:
             return None
         if not attributes.pop("complete", False) or attributes.pop("configuration", "") != self.config.fingerprint:
             return None

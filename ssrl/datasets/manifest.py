@@ -13,6 +13,7 @@ without frame labels, the frames of all videos are unknown.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -133,7 +134,7 @@ def _parse_video(root: Path, video_id: str, row: Row, events: Events | None) -> 
     elif events is not None and (label == 0 or video_id in events):
         anomalies = tuple(sorted(events.frames.get(video_id, [])))
     num_frames = row.whole_number("num_frames") if row["num_frames"] else None
-    path = root / find_relative(row["video"], root)
+    path = find_path(root, find_relative(row["video"], root))
     return Video(video_id, path, label, split, row["class"] or category, num_frames, anomalies, seconds)
 
 
@@ -158,6 +159,22 @@ def parse_label(row: Row) -> tuple[int, str]:
     return 1, text
 
 
+def find_path(root: Path, relative: str) -> Path:
+    """Find a path below the root; names may be composed differently than in the table (NFC, or NFD as macOS writes)."""
+    path = root
+    for part in PurePosixPath(relative).parts:
+        following = path / part
+        if not following.exists() and path.is_dir():
+            same = (each for each in path.iterdir() if compose(each.name) == compose(part))
+            following = next(same, following)
+        path = following
+    return path
+
+
+def compose(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
 def find_relative(path: str, root: Path) -> str:
     """Make a path relative to the root, with "/" between its parts. Raises a UserError if it lies outside."""
     path = path.replace("\\", "/")
@@ -171,7 +188,7 @@ def find_relative(path: str, root: Path) -> str:
 
 def _parse_id(row: Row, root: Path) -> str:
     try:
-        video_id = to_id(find_relative(row["video"], root))
+        video_id = compose(to_id(find_relative(row["video"], root)))
         check_id(video_id)
     except UserError as error:
         raise UserError(f"{row.where}: {error}") from error

@@ -16,6 +16,7 @@ Intervals = tuple[tuple[int, int], ...]  # [start, stop)
 SPLITS: tuple[Split, ...] = ("train", "test")
 LABELS = {0: "normal", 1: "abnormal"}
 UNLABELED = "unlabeled"
+MAX_PART_BYTES = 240  # of a part of an id, which with a suffix must be a file name
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ def name_label(label: int | None) -> str:
 def check_id(video_id: str) -> None:
     """Reject ids that could escape the store's folder or are not portable file names."""
     parts = video_id.split("/")
+    try:
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name {video_id!a} is not UTF-8; rename the file") from error
+    if longest > MAX_PART_BYTES:
+        raise UserError(
+            f"a name of {longest} bytes is too long for the files that are made from it, at most {MAX_PART_BYTES}; "
+            f"shorten {video_id!r}"
+        )
     if not video_id or any(part in ("", ".", "..") for part in parts) or "\\" in video_id or "\0" in video_id:
         raise UserError(
             f"{video_id!r} is not a video id: allowed are relative paths without '..', a leading '/' or '\\'; "

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import combine_masks, draw_overlay
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.evaluate.scoring import compute_attention_masks, compute_contribution_masks, select_top_snippets
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
+from ssrl.faults import describe_error
 from ssrl.files import replacing
 from ssrl.model.build import Network
 from ssrl.store.reader import Store
@@ -41,8 +41,8 @@ def write_overlays(
     for video in (video for video in videos if video.id not in imported):
         try:
             heatmaps[video.id] = _draw_video(folder / HEATMAP_FOLDER, network, store, video, where)
-        except UserError as error:
-            logger.warning(f"no heatmaps for {video.id}: {error}")
+        except Exception as error:  # of this video alone
+            logger.warning(f"no heatmaps for {video.id}: {describe_error(error)}")
     return heatmaps
 
 

@@ -155,11 +155,16 @@ def find_videos(paths: Sequence[Path]) -> tuple[Video, ...]:
     found = [video for path in paths for video in _list_videos(path.absolute(), VIDEO_SUFFIXES)]
     unique = list(dict.fromkeys(found))
     common = Path(os.path.commonpath([path.parent for path in unique]))
-    ids = {path: path.relative_to(common).as_posix() for path in unique}
+    ids = {path: _escape(path.relative_to(common).as_posix()) for path in unique}
     stems = {path: name if path.is_dir() else name[: len(name) - len(path.suffix)] for path, name in ids.items()}
     counts = Counter(stems.values())
     # gate.mp4 and gate.avi keep their suffixes
     return tuple(Video(stem if counts[stem] == 1 else ids[path], path, None, "test") for path, stem in stems.items())
+
+
+def _escape(name: str) -> str:
+    """Write bytes that are not UTF-8 as %FF."""
+    return "".join(f"%{ord(char) - 0xDC00:02X}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in name)
 
 
 def _list_videos(path: Path, suffixes: Sequence[str]) -> list[Path]:
