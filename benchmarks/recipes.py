@@ -1,7 +1,9 @@
 """The recipes side by side: python -m benchmarks.recipes features/ped2 features/synthetic --out docs/recipes.md
 
 Trains every recipe on every store with several seeds, without selection on test labels, and writes one page: the frame
-AUC of each stage at its last step, mean and standard deviation over seeds. If killed, it continues. A recipe is written
+AUC of each stage at its last step, mean and standard deviation over seeds. If killed, it continues. What is in the log
+is not trained again: it holds a line per store (by its features, labels and split), recipe and seed, of all pages. A
+recipe is written
 
     blend                          as for --recipe
     blend:psr=None:shrinkage=0.0   with other values of its fields (of BlendConfig, ModelConfig or TrainConfig)
@@ -12,6 +14,7 @@ AUC of each stage at its last step, mean and standard deviation over seeds. If k
 from __future__ import annotations
 
 import ast
+import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -34,7 +37,7 @@ from ssrl.model.config import BlendConfig
 from ssrl.model.recipes import RECIPES
 from ssrl.paper_tables.markdown import format_table
 from ssrl.store.reader import Store
-from ssrl.train.stages import Run, Trainer
+from ssrl.train.stages import Run, Trainer, fingerprint_videos
 from ssrl.workflows.train import TrainRequest, open_trainer
 
 Aucs = Sequence[Sequence[float]]  # seed → stage → frame AUC in per cent
@@ -79,9 +82,14 @@ PARTS: Mapping[str, Callable[[BlendConfig], Sequence[float]]] = {
 @click.option("--recipes", default=",".join(RECIPES), show_default=True, help="Separated by commas.")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, callback=parse_numbers)
 @click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path), help="Run folders.")
+@click.option(
+    "--log", default="docs/recipes.jsonl", show_default=True, type=click.Path(path_type=Path), help="Results."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The page.")
 @click.option("--remark", default="", help="A paragraph for the page, on the stores or on how the recipes came about.")
-def main(stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Path, out: Path, remark: str) -> None:
+def main(
+    stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Path, log: Path, out: Path, remark: str
+) -> None:
     """Train recipes on stores, and write a page."""
     names = recipes.split(",")
     words = ["python", "-m", "benchmarks.recipes", *(f"features/{store.name}" for store in stores)]
@@ -97,15 +105,26 @@ def main(stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Pat
         rows = []
         for name in names:
             used = seeds[:1] if name == "linear" else seeds
-            rows.append([name, *format_row([measure(store, name, seed, runs) for seed in used])])
+            rows.append([name, *format_row([measure(store, name, seed, runs, log) for seed in used])])
         header = ["recipe", "seeds", *(f"stage {stage}" for stage in range(1, len(rows[0]) - 2)), "gain"]
         blocks += [f"## {describe(store)}", format_table(header, rows, "l" + "r" * (len(header) - 1))]
     write_text(out, "\n\n".join(blocks) + "\n")
     results.print(f"page: {out}")
 
 
-def measure(store: Store, name: str, seed: int, runs: Path) -> list[float]:
-    """The frame AUC of each stage in per cent. A run is trained only if it is not finished."""
+def measure(store: Store, name: str, seed: int, runs: Path, log: Path) -> list[float]:
+    """The frame AUC of each stage in per cent. It is looked up in the log; a run is trained if it is not finished."""
+    features = f"{store.config.fingerprint} {fingerprint_videos(store)}"
+    key = {"store": store.root.name, "features": features, "recipe": name, "seed": seed}
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    known = next((entry["aucs"] for entry in entries if {**entry, **key} == entry), None)
+    if known is None:
+        known = train(store, name, seed, runs)
+        write_text(log, "".join(f"{json.dumps(entry)}\n" for entry in [*entries, {**key, "aucs": known}]))
+    return known
+
+
+def train(store: Store, name: str, seed: int, runs: Path) -> list[float]:
     note(f"{store.root.name}, {name}, seed {seed}")
     recipe, _, part = name.partition("@")
     trainer = prepare(store, recipe, seed, runs / f"{store.root.name}-{recipe.replace(':', '-')}-seed{seed}")
@@ -114,7 +133,7 @@ def measure(store: Store, name: str, seed: int, runs: Path) -> list[float]:
         with TrainingProgress() as progress:
             run = trainer.run(progress, resume=True)
     aucs = score_part(store, run, PARTS[part]) if part else [stage.last_test_auc for stage in run.stages]
-    return [100 * auc for auc in aucs if auc is not None]
+    return [round(100 * auc, 4) for auc in aucs if auc is not None]
 
 
 def prepare(store: Store, name: str, seed: int, folder: Path) -> Trainer:
