@@ -116,12 +116,13 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
 
 # What pickles of NumPy arrays and scalars name: harmless
 _NUMPY_TYPES = [np.dtype(code) for code in "?bhilqBHILQefd"]
+_NUMPY_MAKERS = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
 NUMPY_GLOBALS: list[Any] = [
     np.ndarray,
     np.dtype,
-    np.empty(0).__reduce__()[0],
-    np.float64(0).__reduce__()[0],
     *{type(dtype) for dtype in _NUMPY_TYPES},
+    *_NUMPY_MAKERS,
+    *((make, f"numpy.core.multiarray.{make.__name__}") for make in _NUMPY_MAKERS),  # its name in NumPy 1
 ]
 
 

@@ -1,9 +1,12 @@
 """Checkpoints: whole ones load, all else is refused without running it."""
 
 import pickle
+import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +16,7 @@ from ssrl.checkpoints import (
     FeatureSource,
     StageResult,
     load_checkpoint,
+    load_tensors,
     save_checkpoint,
 )
 from ssrl.config import TrainConfig
@@ -166,3 +170,16 @@ def test_weights_of_another_model_are_refused(saved: Path) -> None:
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_checkpoint(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("module", ["numpy._core", "numpy.core"])
+def test_arrays_of_numpy_1_and_2_are_read(tmp_path: Path, module: str) -> None:
+    """Both name the makers of arrays and scalars otherwise in their pickles."""
+    value = {"array": np.arange(3.0), "scalar": np.float64(0.5), "tensor": torch.ones(2)}
+    torch.save(value, tmp_path / "ours.pt")
+    with zipfile.ZipFile(tmp_path / "ours.pt") as ours, zipfile.ZipFile(tmp_path / "theirs.pt", "w") as theirs:
+        for name in ours.namelist():
+            content = re.sub(rb"numpy\.(_core|core)", module.encode(), ours.read(name))
+            theirs.writestr(name, content)
+    loaded = load_tensors(tmp_path / "theirs.pt")
+    assert loaded["array"].tolist() == [0, 1, 2] and loaded["scalar"] == 0.5 and loaded["tensor"].tolist() == [1, 1]
