@@ -9,6 +9,9 @@ recipe is written
     blend:psr=None:shrinkage=0.0   with other values of its fields (of BlendConfig, ModelConfig or TrainConfig)
     blend:members=2                with so many networks of each kind
     blend@equal                    trained as blend, its members weighed otherwise (see PARTS)
+
+With `--train 10+10` each seed trains on so many abnormal and normal videos, drawn from both splits, and tests on all
+others, which are many more: how a recipe does on small sets that nobody chose.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 import click
+import numpy as np
 import torch
 
 from ssrl.checkpoints import load_checkpoint
 from ssrl.commands.options import parse_numbers
 from ssrl.commands.progress import TrainingProgress
 from ssrl.console import note, results
+from ssrl.datasets.video import Split
 from ssrl.evaluate.scoring import make_frame_auc
 from ssrl.files import write_text
 from ssrl.hardware import count_cores, describe_processor
@@ -36,6 +41,7 @@ from ssrl.model.blend import Blend
 from ssrl.model.config import BlendConfig
 from ssrl.model.recipes import RECIPES
 from ssrl.paper_tables.markdown import format_table
+from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
 from ssrl.train.stages import Run, Trainer, fingerprint_videos
 from ssrl.workflows.train import TrainRequest, open_trainer
@@ -81,6 +87,7 @@ PARTS: Mapping[str, Callable[[BlendConfig], Sequence[float]]] = {
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--recipes", default=",".join(RECIPES), show_default=True, help="Separated by commas.")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, callback=parse_numbers)
+@click.option("--train", "drawn", default="", help="Abnormal+normal videos to train on, as 10+10, drawn by the seed.")
 @click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path), help="Run folders.")
 @click.option(
     "--log", default="docs/recipes.jsonl", show_default=True, type=click.Path(path_type=Path), help="Results."
@@ -88,12 +95,20 @@ PARTS: Mapping[str, Callable[[BlendConfig], Sequence[float]]] = {
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The page.")
 @click.option("--remark", default="", help="A paragraph for the page, on the stores or on how the recipes came about.")
 def main(
-    stores: Sequence[Path], recipes: str, seeds: tuple[int, ...], runs: Path, log: Path, out: Path, remark: str
+    stores: Sequence[Path],
+    recipes: str,
+    seeds: tuple[int, ...],
+    drawn: str,
+    runs: Path,
+    log: Path,
+    out: Path,
+    remark: str,
 ) -> None:
     """Train recipes on stores, and write a page."""
     names = recipes.split(",")
     words = ["python", "-m", "benchmarks.recipes", *(f"features/{store.name}" for store in stores)]
-    words += ["--recipes", recipes, "--seeds", ",".join(map(str, seeds)), "--out", str(out)]
+    words += ["--recipes", recipes, "--seeds", ",".join(map(str, seeds))]
+    words += [*(["--train", drawn] if drawn else []), "--out", str(out)]
     blocks = [
         "# Recipes",
         f"    {shlex.join(words)}{' --remark ...' if remark else ''}",
@@ -101,15 +116,34 @@ def main(
         *([remark] if remark else []),
     ]
     for path in stores:
-        store = Store(path)
+        by_seed = {seed: DrawnStore(path, drawn, seed) if drawn else Store(path) for seed in seeds}
+        store = by_seed[seeds[0]]
         rows = []
         for name in names:
-            used = seeds[:1] if name == "linear" else seeds
-            rows.append([name, *format_row([measure(store, name, seed, runs, log) for seed in used])])
+            used = seeds[:1] if name == "linear" and not drawn else seeds
+            rows.append([name, *format_row([measure(by_seed[seed], name, seed, runs, log) for seed in used])])
         header = ["recipe", "seeds", *(f"stage {stage}" for stage in range(1, len(rows[0]) - 2)), "gain"]
         blocks += [f"## {describe(store)}", format_table(header, rows, "l" + "r" * (len(header) - 1))]
     write_text(out, "\n\n".join(blocks) + "\n")
     results.print(f"page: {out}")
+
+
+class DrawnStore(Store):
+    """A store with another split: "10+10" abnormal and normal videos to train on, drawn by a seed."""
+
+    def __init__(self, root: Path, drawn: str, seed: int) -> None:
+        super().__init__(root)
+        generator = np.random.default_rng(seed)
+        labels = {video_id: super(DrawnStore, self).record(video_id).video.label for video_id in self.ids()}
+        self.train: set[str] = set()
+        for label, count in zip((1, 0), drawn.split("+"), strict=True):
+            ids = [video_id for video_id in labels if labels[video_id] == label]
+            self.train.update(str(video_id) for video_id in generator.permutation(ids)[: int(count)])
+
+    def record(self, video_id: str) -> StoredVideo:
+        record = super().record(video_id)
+        split: Split = "train" if video_id in self.train else "test"
+        return replace(record, video=replace(record.video, split=split))
 
 
 def measure(store: Store, name: str, seed: int, runs: Path, log: Path) -> list[float]:
@@ -127,7 +161,8 @@ def measure(store: Store, name: str, seed: int, runs: Path, log: Path) -> list[f
 def train(store: Store, name: str, seed: int, runs: Path) -> list[float]:
     note(f"{store.root.name}, {name}, seed {seed}")
     recipe, _, part = name.partition("@")
-    trainer = prepare(store, recipe, seed, runs / f"{store.root.name}-{recipe.replace(':', '-')}-seed{seed}")
+    split = "-drawn" if isinstance(store, DrawnStore) else ""
+    trainer = prepare(store, recipe, seed, runs / f"{store.root.name}{split}-{recipe.replace(':', '-')}-seed{seed}")
     run = trainer.find_finished()
     if run is None:
         with TrainingProgress() as progress:

@@ -116,7 +116,7 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
 
 # What pickles of NumPy arrays and scalars name: harmless
 _NUMPY_TYPES = [np.dtype(code) for code in "?bhilqBHILQefd"]
-_NUMPY_MAKERS = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
+_NUMPY_MAKERS: list[Any] = [np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
 NUMPY_GLOBALS: list[Any] = [
     np.ndarray,
     np.dtype,
