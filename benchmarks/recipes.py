@@ -10,8 +10,8 @@ recipe is written
     blend:members=2                with so many networks of each kind
     blend@equal                    trained as blend, its members weighed otherwise (see PARTS)
 
-With `--train 10+10` each seed trains on so many abnormal and normal videos, drawn from both splits, and tests on all
-others, which are many more: how a recipe does on small sets that nobody chose.
+With `--train 6+6,10+10`, one per store, each seed trains on so many abnormal and normal videos, drawn from both splits,
+and tests on all others, which are many more: how a recipe does on small sets that nobody chose.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ PARTS: Mapping[str, Callable[[BlendConfig], Sequence[float]]] = {
 @click.argument("stores", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--recipes", default=",".join(RECIPES), show_default=True, help="Separated by commas.")
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, callback=parse_numbers)
-@click.option("--train", "drawn", default="", help="Abnormal+normal videos to train on, as 10+10, drawn by the seed.")
+@click.option("--train", "drawn", default="", help="Abnormal+normal videos to draw for training, per store: 6+6,10+10.")
 @click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path), help="Run folders.")
 @click.option(
     "--log", default="docs/recipes.jsonl", show_default=True, type=click.Path(path_type=Path), help="Results."
@@ -115,8 +115,11 @@ def main(
         f"{describe_processor()}, {count_cores()} cores. {NOTE}",
         *([remark] if remark else []),
     ]
-    for path in stores:
-        by_seed = {seed: DrawnStore(path, drawn, seed) if drawn else Store(path) for seed in seeds}
+    counts = drawn.split(",") if drawn else [""] * len(stores)
+    if len(counts) != len(stores):
+        raise click.BadParameter(f"{len(stores)} stores, but {len(counts)} counts", param_hint="--train")
+    for path, count in zip(stores, counts, strict=True):
+        by_seed = {seed: DrawnStore(path, count, seed) if count else Store(path) for seed in seeds}
         store = by_seed[seeds[0]]
         rows = []
         for name in names:
