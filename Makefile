@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 
 DATASET ?= shanghaitech
 DATA ?= data/$(DATASET)
@@ -12,11 +13,11 @@ ARGS ?=
 
 .PHONY: setup demo test test-fast check lint types bench features tables clean
 
-setup: $(STAMP)
+setup: $(STAMP)  ## make setup [CONSTRAINTS=constraints-oldest.txt, or /dev/null for the newest releases]
 
-$(STAMP): setup.cfg constraints.txt
+$(STAMP): setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cpu]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[dev,cpu]'
 	@touch $@
 
 demo: $(STAMP)  ## video in, scores and a report out, on a synthetic set
