@@ -124,4 +124,4 @@ def _get_heat_color(score: float) -> tuple[int, int, int, int]:
 
 @cache
 def _load_font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -37,7 +37,8 @@ class PreparedFeatures:
         for start in range(0, len(self.indices), CHUNK_VIDEOS):
             chunk = raw.load(self.indices[start : start + CHUNK_VIDEOS])
             distinct = _find_distinct(chunk)  # (B, S)
-            rows[start : start + len(distinct)] = (count - 1 + distinct.flatten().cumsum(0)).view_as(distinct).cpu()
+            numbers = count - 1 + distinct.flatten().cumsum(0)
+            rows[start : start + len(distinct)] = numbers.view_as(distinct).cpu().numpy()
             with torch.no_grad():
                 prepared = {scale: network.prepare_snippets(scale, x[distinct]) for scale, x in chunk.items()}
             for scale, each in prepared.items():
