@@ -30,6 +30,7 @@ from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
 from ssrl.faults import describe_error
 from ssrl.store.layout import StoredVideo
+from ssrl.store.reader import Store
 from ssrl.store.sources import Source
 from ssrl.store.writer import Plan, StoreWriter, VideoWriter
 
@@ -49,6 +50,8 @@ class ExtractionWatcher:
     def video_updated(self, video_id: str, changes: tuple[str, ...]) -> None: ...
 
     def video_outdated(self, video_id: str, changes: tuple[str, ...]) -> None: ...
+
+    def times_added(self, video_id: str) -> None: ...
 
     def video_warned(self, video_id: str, problem: str) -> None: ...
 
@@ -211,8 +214,10 @@ class _Run:
                 if plan.scales:
                     self._check_annotations(video)
                     source.remember()
-                elif plan.record is not None:
-                    self.writer.update(plan.record)
+                else:
+                    if plan.record is not None:
+                        self.writer.update(plan.record)
+                    self._learn_seconds(video)
             except Exception as error:
                 self._report(video, error)
                 continue
@@ -228,6 +233,15 @@ class _Run:
         annotated, problems = annotate(video, stored.num_frames, seconds)
         self._warn(video, problems)
         return replace(stored, video=annotated)
+
+    def _learn_seconds(self, video: Video) -> None:
+        """Add the times of the frames to a video that an earlier version stored without, if its packets tell."""
+        if not video.path.is_file() or self.writer.read_seconds(video.id) is not None:
+            return
+        record, seconds = Store(self.writer.root).record(video.id), read_packet_times(video.path)
+        if seconds is not None and len(seconds) == record.num_frames:
+            self.writer.add_seconds(record, seconds)
+            self.watcher.times_added(video.id)
 
     def _check_annotations(self, video: Video) -> None:
         """Before a video is decoded, warn of annotations beyond its end, if its packets tell where that is."""

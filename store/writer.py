@@ -126,6 +126,14 @@ class StoreWriter:
         with h5py.File(get_video_path(self.root, video_id), "r", locking=False) as file:
             return np.asarray(file[SECONDS][:]) if SECONDS in file else None
 
+    def add_seconds(self, record: StoredVideo, seconds: np.ndarray) -> None:
+        """Add the times (num_frames,) of the frames to a stored video that an earlier version wrote without."""
+        path = get_video_path(self.root, record.id)
+        with replacing(path) as temporary:
+            shutil.copyfile(path, temporary)
+            with h5py.File(temporary, "r+", libver=("v110", "v110")) as file:
+                _write_seconds(file, seconds)
+
     def update(self, record: StoredVideo) -> None:
         """Replace the record of a stored video; its features stay."""
         path = get_video_path(self.root, record.id)
@@ -230,8 +238,7 @@ class VideoWriter:
         if seconds is not None:
             if len(seconds) != record.num_frames:
                 raise ValueError(f"{record.id}: {len(seconds)} times for {record.num_frames} frames")
-            compressed = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
-            self._file.create_dataset(SECONDS, data=seconds, track_times=False, **compressed)
+            _write_seconds(self._file, seconds)
         attributes = self._file.attrs
         for name, value in to_attributes(record).items():
             attributes[name] = value
@@ -247,6 +254,11 @@ class VideoWriter:
         expected = self.config.geometry.num_snippets(record.num_frames)
         if record.rows == "snippets" and count != expected:
             raise ValueError(f"{record.id}: {count} snippets, but {record.num_frames} frames make {expected}")
+
+
+def _write_seconds(file: h5py.File, seconds: np.ndarray) -> None:
+    compressed = {"chunks": True, "compression": "gzip", "shuffle": True, "fletcher32": True}
+    file.create_dataset(SECONDS, data=seconds, track_times=False, **compressed)
 
 
 def require_same_config(root: Path, requested: StoreConfig, stored: StoreConfig) -> None:

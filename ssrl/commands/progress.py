@@ -51,6 +51,9 @@ class ExtractionProgress(ProgressBar, ExtractionWatcher):
     def video_outdated(self, video_id: str, changes: tuple[str, ...]) -> None:
         note(f"{video_id}: extracted again, since {'; '.join(changes)}")
 
+    def times_added(self, video_id: str) -> None:
+        note(f"{video_id}: times of its frames added")
+
     def video_warned(self, video_id: str, problem: str) -> None:
         warn(f"{video_id}: {problem}")
 

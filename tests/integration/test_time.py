@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -27,7 +29,7 @@ from ssrl.extract.decoding import Alive, Decoded, Decoder, DecoderLost, Filled, 
 from ssrl.extract.readers import open_reader
 from ssrl.extract.readers.times import read_packet_times
 from ssrl.geometry import Geometry
-from ssrl.store.layout import VideoRecord
+from ssrl.store.layout import VideoRecord, get_video_path
 from ssrl.store.reader import Store
 from tests.media import break_file, numbered_frames, write_frames, write_h264, write_mpeg4, write_video
 
@@ -110,6 +112,28 @@ def test_the_store_keeps_times(paused: Path) -> None:
     store = Store(paused / "store")
     np.testing.assert_allclose(store.seconds("v"), np.array(HOLE) / 25, atol=0.002)  # type: ignore[arg-type]
     assert store.seconds("pictures") is None
+
+
+def test_a_store_of_an_earlier_version_learns_times_without_decoding(paused: Path, tmp_path: Path) -> None:
+    shutil.copytree(paused, tmp_path / "old")
+    path = get_video_path(tmp_path / "old" / "store", "v")
+    with h5py.File(path, "r+") as file:
+        del file["seconds"]
+    assert Store(tmp_path / "old" / "store").seconds("v") is None
+    folders = [
+        "--root",
+        str(paused),
+        "--manifest",
+        str(paused / "videos.csv"),
+        "--out",
+        str(tmp_path / "old" / "store"),
+    ]
+    for told in (True, False):
+        outcome = CliRunner().invoke(extract_main, ["--dataset", "manifest", *folders, "--size", "96x210"])
+        assert outcome.exit_code == 0 and "0 videos extracted" in outcome.stdout
+        assert ("v: times of its frames added" in outcome.stderr) == told
+    seconds = Store(tmp_path / "old" / "store").seconds("v")
+    np.testing.assert_allclose(seconds, np.array(HOLE) / 25, atol=0.002)  # type: ignore[arg-type]
 
 
 def make_video(seconds: np.ndarray | None, fps: float | None = 25.0, count: int = 50) -> VideoScores:
