@@ -37,12 +37,11 @@ def score_split(
 def score_video(
     network: Network, store: Store, record: StoredVideo, threshold: float = THRESHOLD, domain: Domain | None = None
 ) -> VideoScores:
-    features = store.all_features(record.id, network.config.scales)
+    features, seconds = store.features_and_seconds(record.id, network.config.scales)
     scores, distance = score_snippets(network, features), None
     if domain is not None:
         distance = domain.measure({scale: torch.from_numpy(x.astype(np.float32)) for scale, x in features.items()})
-    frames_per_snippet, seconds = store.config.geometry.frames_per_snippet, store.seconds(record.id)
-    return VideoScores(record, scores, frames_per_snippet, threshold, distance, seconds)
+    return VideoScores(record, scores, store.config.geometry.frames_per_snippet, threshold, distance, seconds)
 
 
 @torch.inference_mode()

@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable
 
 from ssrl.datasets.video import Video
 from ssrl.extract.annotations import annotate
 from ssrl.extract.decoding import Decoded, Decoder, DecoderLost, Request
-from ssrl.extract.pipeline import Decoding
+from ssrl.extract.pipeline import Decoding, ExtractionWatcher, Summary, make_record
 from ssrl.extract.readers import AUTO
 from ssrl.faults import describe_error
 from ssrl.geometry import Geometry
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What reading a video showed."""
-
-    video: Video
-    decoded: Decoded | None = None
-    failure: str = ""  # why it cannot be extracted
-    problems: tuple[str, ...] = ()  # with its annotations
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        damage: list[str] = []
-        if self.decoded is not None and self.decoded.substituted_frames:
-            damage.append(f"{self.decoded.substituted_frames} frames fail to decode")
-        if self.decoded is not None and self.decoded.missing_frames:
-            damage.append(f"truncated, {self.decoded.missing_frames} declared frames are missing")
-        return (*damage, *self.problems)
-
-
-def check_videos(videos: Iterable[Video], geometry: Geometry, decoding: Decoding) -> Iterator[Checked]:
-    """Decode one video after the other."""
+def check_videos(
+    videos: Iterable[Video], geometry: Geometry, decoding: Decoding, watcher: ExtractionWatcher
+) -> Summary:
+    """Decode one video after the other. Of the summary, `done` are those that were read to their end."""
+    summary, start = Summary(), time.monotonic()
     with Decoder(geometry, decoding.num_slots, decoding.time_limit_seconds) as decoder:
         for video in videos:
+            began = time.monotonic()
             try:
                 decoded = _decode(decoder, video, decoding.backend if video.path.is_file() else AUTO)
-                _, problems = annotate(video, decoded.num_frames, decoded.seconds)
-                yield Checked(video, decoded, problems=problems)
+                annotated, problems = annotate(video, decoded.num_frames, decoded.seconds)
             except Exception as error:
                 decoder.kill()
-                yield Checked(video, failure=describe_error(error))
+                summary.failed[video.id] = describe_error(error)
+                watcher.video_failed(video.id, summary.failed[video.id])
+                continue
+            if problems:
+                summary.warnings[video.id] = list(problems)
+            for problem in problems:
+                watcher.video_warned(video.id, problem)
+            record = make_record(annotated, decoded)
+            summary.add(record)
+            watcher.video_done(record, time.monotonic() - began)
+    summary.seconds = time.monotonic() - start
+    return summary
 
 
 def _decode(decoder: Decoder, video: Video, backend: str) -> Decoded:

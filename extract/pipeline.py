@@ -88,6 +88,16 @@ class Summary:
     num_reused: int = 0  # patch cubes that reused an earlier feature
     seconds: float = 0.0
 
+    def add(self, record: StoredVideo) -> None:
+        """A video is done."""
+        self.done.append(record.id)
+        self.num_frames += record.num_frames
+        self.num_reused += record.reused_cubes
+        if record.substituted_frames:
+            self.substituted[record.id] = record.substituted_frames
+        if record.missing_frames:
+            self.truncated[record.id] = record.missing_frames
+
 
 def extract_videos(
     videos: Iterable[Video],
@@ -155,7 +165,7 @@ class _Job:
         """Complete the video's file. Returns its record, and what is wrong with its annotations."""
         reused = 0 if self.reuse is None else self.reuse.num_reused
         video, problems = annotate(self.video, decoded.num_frames, decoded.seconds)
-        record = self.task.source.record(_make_record(video, decoded, reused))
+        record = self.task.source.record(make_record(video, decoded, reused))
         self.file.finish(record, decoded.seconds)
         self._stack.close()
         return record, problems
@@ -352,14 +362,8 @@ class _Run:
     def _close(self, job: _Job, record: StoredVideo) -> None:
         self.jobs.remove(job)
         self.idle.append(job.decoder)
-        self.summary.done.append(record.id)
-        self.summary.num_frames += record.num_frames
+        self.summary.add(record)
         self.summary.num_snippets += job.num_rows
-        self.summary.num_reused += record.reused_cubes
-        if record.substituted_frames:
-            self.summary.substituted[record.id] = record.substituted_frames
-        if record.missing_frames:
-            self.summary.truncated[record.id] = record.missing_frames
         self.watcher.video_done(record, time.monotonic() - job.start)
 
     def _drop(self, job: _Job, error: Exception) -> None:
@@ -382,7 +386,7 @@ def _is_hung(job: _Job) -> bool:
     return job.decoder.seconds_left <= 0
 
 
-def _make_record(video: Video, decoded: Decoded, reused_cubes: int) -> StoredVideo:
+def make_record(video: Video, decoded: Decoded, reused_cubes: int = 0) -> StoredVideo:
     """The store's record of an annotated video, without its source."""
     return StoredVideo(
         video,

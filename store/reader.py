@@ -76,7 +76,7 @@ class Store:
     def seconds(self, video_id: str) -> np.ndarray | None:
         """The times (num_frames,) of a video's frames, from the first on; None if they are not known."""
         with self._open(video_id) as file:
-            return np.asarray(file[SECONDS][:]) if SECONDS in file else None
+            return _read_seconds(file)
 
     def features(self, video_id: str, scale: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Snippets [start, stop) of one scale: (n, N_r, D) in the store's dtype. Checksums are verified."""
@@ -87,13 +87,25 @@ class Store:
     ) -> dict[int, np.ndarray]:
         """Snippets [start, stop) of several scales, as `features` reads them, opening the file once."""
         with self._open(video_id) as file:
-            missing = [scale for scale in scales if get_scale_name(scale) not in file]
-            if missing:
-                raise UserError(
-                    f"{video_id} has no features of scale {missing[0]} yet: the run that adds them to {self.root} "
-                    f"did not finish; rerun its command"
-                )
-            return {scale: file[get_scale_name(scale)][start:stop] for scale in scales}
+            return self._read_features(file, video_id, scales, start, stop)
+
+    def features_and_seconds(
+        self, video_id: str, scales: Sequence[int]
+    ) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
+        """All features of several scales, and the times of the frames (see `seconds`), opening the file once."""
+        with self._open(video_id) as file:
+            return self._read_features(file, video_id, scales, 0, None), _read_seconds(file)
+
+    def _read_features(
+        self, file: h5py.File, video_id: str, scales: Sequence[int], start: int, stop: int | None
+    ) -> dict[int, np.ndarray]:
+        missing = [scale for scale in scales if get_scale_name(scale) not in file]
+        if missing:
+            raise UserError(
+                f"{video_id} has no features of scale {missing[0]} yet: the run that adds them to {self.root} "
+                f"did not finish; rerun its command"
+            )
+        return {scale: file[get_scale_name(scale)][start:stop] for scale in scales}
 
     def check_scales(self, scales: Sequence[int]) -> None:
         missing = [scale for scale in scales if scale not in self.config.scales]
@@ -129,6 +141,10 @@ class Store:
                 f"{path} was made with another configuration ({fingerprint}) than its store "
                 f"({self.config.fingerprint}); delete it and extract again"
             )
+
+
+def _read_seconds(file: h5py.File) -> np.ndarray | None:
+    return np.asarray(file[SECONDS][:]) if SECONDS in file else None
 
 
 def _identify(path: Path) -> FileIdentity | None:

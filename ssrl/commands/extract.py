@@ -12,10 +12,11 @@ from ssrl.console import EXIT_FAILED, handle_errors, results
 from ssrl.datasets import DATASET_NAMES
 from ssrl.errors import UserError
 from ssrl.extract.sharing import Shard
-from ssrl.workflows.extract import ExtractRequest, check_dataset, extract_features
+from ssrl.workflows.extract import ExtractRequest, extract_features
 
 if TYPE_CHECKING:
-    from ssrl.workflows.extract import CheckResult, ExtractResult
+    from ssrl.extract.pipeline import Summary
+    from ssrl.workflows.extract import ExtractResult
 
 
 def parse_memory(context: Any, parameter: Any, value: str | None) -> int | None:
@@ -57,43 +58,37 @@ def _parse(parse: Any, value: str) -> Any:
 @option(ExtractRequest, "train_sampling", help="segments: 32 snippets of each long training video, one per segment.")
 @option(ExtractRequest, "reuse_static", help="Reuse the features of unchanged patches.")
 @option(ExtractRequest, "shard", callback=parse_shard, show=str, help="Extract part I of N of the videos, as I/N.")
-@click.option("--check", is_flag=True, help="Read the tables and every video, and encode nothing.")
+@option(ExtractRequest, "check", help="Read the tables and every video, and encode nothing.")
 @handle_errors
-def main(check: bool, **options: Any) -> None:
+def main(**options: Any) -> None:
     """Encode the videos of a dataset into a patch-feature store. Videos already in the store are skipped.
 
     Example: ssrl-extract --dataset manifest --root videos --manifest videos.csv --out features/mine
     """
-    from ssrl.commands.progress import CheckProgress, ExtractionProgress
+    from ssrl.commands.progress import ExtractionProgress
 
     request = make_request(ExtractRequest, **options)
-    if check:
-        with CheckProgress() as progress:
-            checked = check_dataset(request, progress)
-        report_check(checked)
-        if not checked.complete:
-            sys.exit(EXIT_FAILED)
-        return
     with ExtractionProgress() as progress:
         result = extract_features(request, progress)
-    report(result)
+    if request.check:
+        report_check(result)
+    else:
+        report(result)
     if not result.complete:
         sys.exit(EXIT_FAILED)
 
 
-def report_check(result: CheckResult) -> None:
-    """Print the summary of a check, its failures and its warnings."""
-    failed = [checked for checked in result.videos if checked.failure]
-    warned = [checked for checked in result.videos if checked.warnings]
+def report_check(result: ExtractResult) -> None:
+    """Print the summary of a check, and its findings."""
+    summary = result.summary
     results.print(
-        f"{len(result.videos)} videos read, {len(failed)} failed, {len(warned)} with warnings, "
+        f"{len(summary.done)} videos read ({summary.num_frames} frames), {len(summary.failed)} failed, "
         f"{len(result.missing)} missing",
         markup=False,
     )
-    for checked in warned:
-        results.print(f"warning: {checked.video.id}: {'; '.join(checked.warnings)}", markup=False)
-    for checked in failed:
-        results.print(f"failed: {checked.video.id}: {checked.failure}", markup=False)
+    for video_id, problems in summary.warnings.items():
+        results.print(f"annotations: {video_id}: {'; '.join(problems)}", markup=False)
+    _report_damage(summary)
     for entry in result.missing:
         results.print(f"missing: {entry}", markup=False)
 
@@ -111,6 +106,10 @@ def report(result: ExtractResult) -> None:
     )
     if summary.num_reused:
         results.print(f"unchanged patch cubes reused: {summary.num_reused}")
+    _report_damage(summary)
+
+
+def _report_damage(summary: Summary) -> None:
     for video_id, count in summary.substituted.items():
         results.print(f"substituted: {video_id}: {count} frames failed to decode", markup=False)
     for video_id, count in summary.truncated.items():

@@ -15,14 +15,12 @@ from ssrl.console import ProgressBar, as_percent, note, notes, warn
 from ssrl.datasets import describe_missing
 from ssrl.datasets.video import Dataset
 from ssrl.evaluate.protocol import VideoScores
-from ssrl.extract.checking import Checked
 from ssrl.extract.pipeline import ExtractionWatcher
 from ssrl.store.layout import StoredVideo
 from ssrl.train.held_out import CrossValidation
 from ssrl.train.losses import Losses
 from ssrl.train.stages import TrainingWatcher
 from ssrl.workflows.evaluate import EvaluationWatcher
-from ssrl.workflows.extract import CheckWatcher
 
 
 class ExtractionProgress(ProgressBar, ExtractionWatcher):
@@ -78,24 +76,6 @@ class ExtractionProgress(ProgressBar, ExtractionWatcher):
         self.advance()
         if not notes.is_terminal:
             note(f"[{self._num_finished}/{self._num_videos}] {line}")
-
-
-class CheckProgress(ProgressBar, CheckWatcher):
-    """Read videos, with their number of frames and length."""
-
-    def check_begins(self, found: Dataset, num_videos: int) -> None:
-        note(str(found))
-        self.begin("reading", num_videos)
-
-    def video_checked(self, checked: Checked) -> None:
-        self.advance()
-        if checked.failure:
-            warn(f"{checked.video.id}: {checked.failure}")
-        elif (decoded := checked.decoded) is not None:
-            seconds = "" if decoded.seconds is None else f", {decoded.seconds[-1]:.1f} s"
-            note(f"{checked.video.id}: {decoded.num_frames} frames{seconds}")
-        for warning in checked.warnings:
-            warn(f"{checked.video.id}: {warning}")
 
 
 class TrainingProgress(ProgressBar, TrainingWatcher):

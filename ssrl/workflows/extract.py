@@ -13,8 +13,6 @@ from ssrl.hardware import Device
 from ssrl.workflows.choices import Decoder, EncoderName, Precision, Runtime
 
 if TYPE_CHECKING:
-    from ssrl.datasets.video import Dataset
-    from ssrl.extract.checking import Checked
     from ssrl.extract.pipeline import ExtractionWatcher, Summary
 
 
@@ -42,14 +40,7 @@ class ExtractRequest:
     train_sampling: TrainSampling = "dense"
     reuse_static: bool = False
     shard: Shard = Shard()
-
-
-class CheckWatcher:
-    """Callbacks of a check. They do nothing: override those of interest."""
-
-    def check_begins(self, found: Dataset, num_videos: int) -> None: ...
-
-    def video_checked(self, checked: Checked) -> None: ...
+    check: bool = False  # only read the tables and every video: nothing is encoded or written
 
 
 @dataclass(frozen=True)
@@ -65,41 +56,6 @@ class ExtractResult:
         return not self.summary.failed and not self.missing
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """The outcome of reading all videos of a dataset."""
-
-    videos: tuple[Checked, ...]
-    missing: tuple[str, ...]  # expected by the dataset but not on disk
-
-    @property
-    def complete(self) -> bool:
-        return not self.missing and not any(checked.failure for checked in self.videos)
-
-
-def check_dataset(request: ExtractRequest, watcher: CheckWatcher | None = None) -> CheckResult:
-    """Read the tables and every video of a dataset, and encode nothing.
-
-    Raises a UserError if the tables cannot be read, or none of the videos is there.
-    """
-    from ssrl.datasets import load_dataset
-    from ssrl.extract.checking import check_videos
-    from ssrl.extract.pipeline import Decoding
-    from ssrl.geometry import Geometry
-
-    watcher = watcher or CheckWatcher()
-    root = request.root or Path("data") / request.dataset
-    dataset = load_dataset(request.dataset, root, manifest=request.manifest, frame_labels=request.frame_labels)
-    videos = request.shard.select(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
-    watcher.check_begins(dataset, len(videos))
-    decoding = Decoding(request.decoder, time_limit_seconds=request.time_limit)
-    checked = []
-    for each in check_videos(videos, Geometry.with_paper_grids(*request.size), decoding):
-        watcher.video_checked(each)
-        checked.append(each)
-    return CheckResult(tuple(checked), dataset.missing)
-
-
 def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None = None) -> ExtractResult:
     """Encode the videos of a dataset. Videos already in the store are skipped; failures are listed in the result. Under
     torchrun, the ranks divide the videos.
@@ -107,9 +63,10 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     Raises a UserError if nothing can be done: an unknown name, no videos, or a store of another configuration.
     """
     from ssrl.datasets import load_dataset
+    from ssrl.extract.checking import check_videos
     from ssrl.extract.encoders import load_encoder
     from ssrl.extract.memory import plan_decoding
-    from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
+    from ssrl.extract.pipeline import Decoding, ExtractionWatcher, extract_videos
     from ssrl.extract.runtimes import choose_runtime
     from ssrl.geometry import Geometry
     from ssrl.store.reader import Store
@@ -119,28 +76,33 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     watcher = watcher or ExtractionWatcher()
     root = request.root or Path("data") / request.dataset
     dataset = load_dataset(request.dataset, root, manifest=request.manifest, frame_labels=request.frame_labels)
+    videos = request.shard.select(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
+    out, geometry = request.out or Path("features") / request.dataset, Geometry.with_paper_grids(*request.size)
+    if request.check:
+        watcher.run_begins(dataset, "none, videos are only read", len(videos))
+        decoding = Decoding(request.decoder, time_limit_seconds=request.time_limit)
+        return ExtractResult(out, check_videos(videos, geometry, decoding, watcher), dataset.missing)
     rank = Rank.from_environment()
     encoder = load_encoder(request.encoder, request.weights)
     local_rank = rank.local_rank if rank else 0
     settings = choose_runtime(encoder, request.runtime, request.device, request.precision, local_rank)
     config = encoder.describe_features(
         request.dataset,
-        geometry=Geometry.with_paper_grids(*request.size),
+        geometry=geometry,
         scales=request.scales,
         precision=settings.precision,
         dtype=request.dtype,
         train_sampling=request.train_sampling,
         reuse_static=request.reuse_static,
     )
-    writer = StoreWriter(request.out or Path("features") / request.dataset, config)
+    writer = StoreWriter(out, config)
     write_table(writer.root, name_table(request, root), dataset.named_ids)
     if unnamed := Store(writer.root).unnamed_ids():
         watcher.videos_left_out(unnamed, writer.root)
-    runtimes = settings.make_runtimes(config.geometry)
+    runtimes = settings.make_runtimes(geometry)
     runtime = runtimes(writer.config.scales)
-    decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, config.geometry)
+    decoding = plan_decoding(request.decoder, request.decoders, request.memory, runtime, geometry)
     decoding = replace(decoding, time_limit_seconds=request.time_limit)
-    videos = request.shard.select(dataset.videos) if request.shard.count > 1 else list(dataset.videos)
     watcher.run_begins(dataset, str(settings), len(videos))
     shared = hand_out(videos, rank.take_number) if rank else videos
     summary = extract_videos(shared, writer, runtimes, watcher, decoding)

@@ -121,12 +121,12 @@ def test_a_check_reads_everything_and_writes_nothing(root: Path) -> None:
         table.write("broken.mkv,7,20\n")
     outcome = extract(root, "--check")
     assert outcome.exit_code == 1 and not (root / "store").exists()
-    assert "5 videos read, 1 failed, 1 with warnings, 1 missing" in outcome.stdout
-    assert "fight: 50 frames, 12.0 s" in outcome.stderr and "pictures: 17 frames\n" in outcome.stderr
-    assert "60 frames fail to decode" in outcome.stdout and "cut at frame 200" in outcome.stdout
+    assert "4 videos read (287 frames), 1 failed, 1 missing" in outcome.stdout
+    assert "fight: 50 frames" in outcome.stderr and "pictures: 17 frames" in outcome.stderr
+    assert "60 frames failed to decode" in outcome.stdout and "cut at frame 200" in outcome.stdout
     assert "failed: junk: " in outcome.stdout and "missing: absent: " in outcome.stdout
 
 
 def test_a_check_of_good_videos_succeeds(root: Path) -> None:
     outcome = extract(root, "--check")
-    assert outcome.exit_code == 0 and "2 videos read, 0 failed, 0 with warnings, 0 missing" in outcome.stdout
+    assert outcome.exit_code == 0 and "2 videos read (70 frames), 0 failed, 0 missing" in outcome.stdout
