@@ -129,9 +129,10 @@ def decode(decoder: Decoder, path: Path) -> tuple[int, Decoded]:
     """How many snippets come, and how the video ends."""
     decoder.begin(Request(path))
     count = 0
-    while isinstance(said := decoder.receive(), int):
-        count += 1
-        decoder.give_back(said)
+    while not isinstance(said := decoder.receive(), Decoded):
+        if said is not None:
+            count += 1
+            decoder.give_back(said)
     return count, said
 
 
