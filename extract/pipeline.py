@@ -29,7 +29,7 @@ from ssrl.extract.readers.times import read_packet_times
 from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
 from ssrl.faults import describe_error
-from ssrl.store.layout import StoredVideo
+from ssrl.store.layout import KEPT, StoredVideo, get_video_path
 from ssrl.store.reader import Store
 from ssrl.store.sources import Source
 from ssrl.store.writer import Plan, StoreWriter, VideoWriter
@@ -378,6 +378,8 @@ class _Run:
                 f"it skips the videos already extracted"
             ) from error
         reason = describe_error(error)
+        if get_video_path(self.writer.root, video.id).is_file():
+            reason += f" ({KEPT})"
         self.summary.failed[video.id] = reason
         self.watcher.video_failed(video.id, reason)
 

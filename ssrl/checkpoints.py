@@ -134,6 +134,8 @@ def save_tensors(path: Path, value: Any) -> None:
 
 def load_tensors(path: Path) -> Any:
     """`torch.load` of tensors and plain values only, to the CPU. Raises a UserError for any other file."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the checkpoint in it, such as {path / 'best.pt'}")
     if not path.is_file():
         raise UserError(f"{path} does not exist; train a checkpoint with ssrl-train or give another path")
     try:

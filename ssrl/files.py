@@ -29,6 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
     If the block raises, `path` is unchanged and the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(_name_temporary(path))
     try:
         yield temporary

@@ -116,12 +116,16 @@ def _open(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         reason = str(error).partition(". ")[0]  # the rest advises unpickling
+        if "Python objects" in reason or "Object arrays" in reason:
+            raise UserError(
+                f"{path} is not a readable NumPy array of numbers: it holds Python objects; save it as float32"
+            ) from error
         raise UserError(f"{path} is not a readable NumPy array ({reason}); download it again") from error
     if not isinstance(array, np.ndarray):
         array.close()
         raise UserError(f"{path} is an archive of arrays; save the array as .npy instead")
     if not np.issubdtype(array.dtype, np.floating):
-        raise UserError(f"{path} holds {array.dtype}; features must be floating-point")
+        raise UserError(f"{path} holds {array.dtype}; features must be floating-point; save .astype('float32')")
     if array.ndim not in ROWS_FIRST or not array.size:
         raise UserError(f"{path} has shape {array.shape}; features must be non-empty (T, D) or (T, N, D)")
     return array

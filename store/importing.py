@@ -18,7 +18,7 @@ from ssrl.errors import UserError
 from ssrl.geometry import ROWS, Geometry, Rows
 from ssrl.store.axes import CROPS, FEATURES, TIME, Axes, Shape, infer_axes, parse_axes
 from ssrl.store.feature_files import FOLDERS, SCALES, FeatureFile, Features, FileMissing, Finder, Layout
-from ssrl.store.layout import CONFIG_FILE, StoredVideo, get_video_path, read_config
+from ssrl.store.layout import CONFIG_FILE, KEPT, StoredVideo, get_video_path, read_config
 from ssrl.store.sources import Source
 from ssrl.store.tables import write_table
 from ssrl.store.writer import StoreWriter
@@ -163,7 +163,8 @@ def _find_files(finder: Finder, videos: Dataset, out: Path, summary: Summary) ->
             else:
                 summary.missing[video.id] = str(error)
         except UserError as error:
-            summary.failed[video.id] = str(error)
+            kept = f" ({KEPT})" if get_video_path(out, video.id).is_file() else ""
+            summary.failed[video.id] = f"{error}{kept}"
     if not found:
         problems = {**summary.failed, **summary.missing}
         example = next((f"{video_id}: {problem}" for video_id, problem in problems.items()), "it lists none")
@@ -242,7 +243,8 @@ def _import_or_report(
         elif plan.record is not None:
             writer.update(plan.record)
     except UserError as error:
-        summary.failed[video.id] = str(error)
+        kept = f" ({KEPT})" if get_video_path(writer.root, video.id).is_file() else ""
+        summary.failed[video.id] = f"{error}{kept}"
         return
     except OSError as error:  # from writing: mapped arrays raise none
         raise UserError(

@@ -217,10 +217,11 @@ class VideoWriter:
             with np.errstate(over="ignore"):
                 stored = added.astype(self.config.dtype)
             if not np.isfinite(stored).all():
-                raise UserError(
-                    f"{self.video_id}: scale {scale} has features that are not finite as {self.config.dtype}; "
-                    f"use --dtype float32, or check the encoder's weights or the imported file"
-                )
+                if np.isfinite(added).all():
+                    reason = f"are not finite as {self.config.dtype}; use --dtype float32, or smaller features"
+                else:
+                    reason = "are not finite (NaN or infinite); check the encoder's weights or the imported file"
+                raise UserError(f"scale {scale} has features that {reason}")
             start = dataset.shape[0]
             dataset.resize(start + len(stored), axis=0)
             dataset[start:] = stored

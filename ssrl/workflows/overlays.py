@@ -62,7 +62,8 @@ def _draw_video(folder: Path, network: Network, store: Store, video: VideoScores
         mask = combine_masks(masks, geometry.height, geometry.width)
         frame = resize(frames[frame_index], geometry.height, geometry.width)
         score = float(video.scores[snippet])
-        image = draw_overlay(frame, mask, score, f"{video.id}  frame {frame_index}  score {score:.2f}")
+        name = "".join(char if char.isprintable() else "?" for char in video.id)
+        image = draw_overlay(frame, mask, score, f"{name}  frame {frame_index}  score {score:.2f}")
         path = folder / f"{video.id}-{frame_index:06d}.jpg"
         with replacing(path) as temporary:
             Image.fromarray(image).save(temporary, format="JPEG", quality=JPEG_QUALITY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -152,19 +153,27 @@ def find_videos(paths: Sequence[Path]) -> tuple[Video, ...]:
     from ssrl.datasets.manifest import VIDEO_SUFFIXES
     from ssrl.datasets.video import Video
 
-    found = [video for path in paths for video in _list_videos(path.absolute(), VIDEO_SUFFIXES)]
+    found = [video for path in paths for video in _list_videos(Path(os.path.abspath(path)), VIDEO_SUFFIXES)]
     unique = list(dict.fromkeys(found))
     common = Path(os.path.commonpath([path.parent for path in unique]))
-    ids = {path: _escape(path.relative_to(common).as_posix()) for path in unique}
+    ids = {path: "/".join(map(_make_portable, path.relative_to(common).parts)) for path in unique}
     stems = {path: name if path.is_dir() else name[: len(name) - len(path.suffix)] for path, name in ids.items()}
     counts = Counter(stems.values())
     # gate.mp4 and gate.avi keep their suffixes
     return tuple(Video(stem if counts[stem] == 1 else ids[path], path, None, "test") for path, stem in stems.items())
 
 
-def _escape(name: str) -> str:
-    """Write bytes that are not UTF-8 as %FF."""
-    return "".join(f"%{ord(char) - 0xDC00:02X}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in name)
+def _make_portable(name: str) -> str:
+    """Write bytes that are not UTF-8, and control characters, as %FF; shorten what would be too long for an id."""
+    from ssrl.datasets.video import MAX_PART_BYTES
+
+    name = "".join(
+        f"%{ord(char) & 0xFF:02X}" if 0xDC80 <= ord(char) <= 0xDCFF or ord(char) < 32 else char for char in name
+    )
+    if len(name.encode()) <= MAX_PART_BYTES:
+        return name
+    end = f"~{hashlib.sha256(name.encode()).hexdigest()[:8]}{Path(name).suffix}"
+    return name.encode()[: MAX_PART_BYTES - len(end.encode())].decode(errors="ignore") + end
 
 
 def _list_videos(path: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from ssrl.checkpoints import load_checkpoint
 from ssrl.commands.extract import main as extract_main
 from ssrl.commands.score import main as score_main
 from ssrl.commands.train import main as train_main
@@ -33,6 +34,7 @@ from ssrl.store.segments import open_segment_view
 from ssrl.store.sources import Source
 from ssrl.store.writer import StoreWriter
 from ssrl.workflows import overlays
+from ssrl.workflows.score import find_videos
 from tests.media import write_h264
 from tests.stores import CONFIG, D, write_store
 
@@ -224,3 +226,28 @@ def test_heatmaps_that_fail_cost_their_video_alone(
     monkeypatch.setattr(overlays, "_draw_video", draw)
     written = overlays.write_overlays(tmp_path, network, store, [first, second])
     assert list(written) == [second.id] and f"no heatmaps for {first.id}: a fault of this program" in caplog.text
+
+
+def test_ids_of_new_videos_are_portable(tmp_path: Path) -> None:
+    for name in ("n" * 250, "new\nline", "a"):
+        (tmp_path / f"{name}.mp4").touch()
+    ids = [video.id for video in find_videos([tmp_path, tmp_path / "x" / ".." / "a.mp4"])]
+    assert sorted(map(len, ids)) == [1, 10, 236] and "new%0Aline" in ids
+
+
+def test_a_replaced_video_that_cannot_be_read_is_said_to_be_kept(tmp_path: Path) -> None:
+    write_h264(tmp_path / "v.mp4", 17)
+    write_table(tmp_path, "v.mp4")
+    assert extract(tmp_path).exit_code == 0
+    (tmp_path / "v.mp4").write_bytes(b"no video")
+    outcome = extract(tmp_path)
+    assert outcome.exit_code == 1 and "those of an earlier file, and are still used" in outcome.stdout
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").mkdir()
+    with pytest.raises(IsADirectoryError) as caught, replacing(tmp_path / "best.pt"):
+        pass
+    assert caught.value.filename == str(tmp_path / "best.pt")
+    with pytest.raises(UserError, match="is a folder; give the checkpoint in it"):
+        load_checkpoint(tmp_path)
