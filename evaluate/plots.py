@@ -19,7 +19,7 @@ def plot_scores(video: VideoScores) -> Figure:
     """
     figure = Figure(figsize=(9, 3.1), layout="constrained")
     axes = figure.add_subplot()
-    axis = svg.make_axis(video)
+    axis = svg.Axis(video)
     truth = [span[1:] for interval in video.clipped_anomalies for span in axis.split(np.array(interval))]
     for index, (start, stop) in enumerate(truth):
         axes.axvspan(start, stop, color=TRUTH_COLOR, alpha=0.22, lw=0, label="" if index else "ground truth")

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 
@@ -60,6 +60,12 @@ def fail(message: str) -> NoReturn:
     notes.print("[bold red]error:[/]", end=" ")
     notes.print(message, markup=False)
     sys.exit(EXIT_FAILED)
+
+
+def list_results(kind: str, entries: Mapping[str, str]) -> None:
+    """Print one line "kind: id: text" to stdout per video, without markup."""
+    for video_id, text in entries.items():
+        results.print(f"{kind}: {video_id}: {text}", markup=False)
 
 
 def note(message: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from importlib.metadata import version
+from pathlib import Path
 
 from ssrl.errors import UserError
 from ssrl.files import get_cache_folder, write_text
@@ -35,6 +36,12 @@ def describe_error(error: Exception) -> str:
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{error.strerror}; {get_remedy(error)}"
     return _describe_fault(error)
+
+
+def raise_if_of_system(error: OSError, path: Path) -> None:
+    """Raise a UserError if the system could not read a file, whatever it holds; damage has no error number."""
+    if error.errno:
+        raise UserError(f"{path} cannot be read ({os.strerror(error.errno)}); {get_remedy(error)}") from error
 
 
 def get_remedy(error: OSError) -> str:

@@ -32,7 +32,7 @@ VIDEO_FOLDER = "videos"
 VIDEO_SUFFIX = ".h5"
 FILE_ATTRIBUTES = ("complete", "configuration")  # of a video's file that do not describe the video
 ARRAY_SUFFIX = ".npy"  # of imported feature files
-KEPT = "the features in the store are those of an earlier file, and are still used: remove its row, or put this right"
+KEPT = "the features that the store already has of it are kept and still used: put this right, or remove its row"
 
 
 @dataclass(frozen=True)

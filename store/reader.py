@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -13,7 +12,7 @@ import numpy as np
 
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
-from ssrl.faults import get_remedy
+from ssrl.faults import raise_if_of_system
 from ssrl.store.layout import (
     FILE_ATTRIBUTES,
     SECONDS,
@@ -125,9 +124,7 @@ class Store:
         except FileNotFoundError as error:
             raise UserError(f"{self.root} has no video {video_id!r}; list its videos with ssrl-store info") from error
         except OSError as error:
-            if error.errno:  # of the system, not of what the file holds
-                reason = os.strerror(error.errno)
-                raise UserError(f"{path} cannot be read ({reason}); {get_remedy(error)}") from error
+            raise_if_of_system(error, path)
             raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error
         except KeyError as error:
             raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error

@@ -15,7 +15,7 @@ import numpy as np
 
 from ssrl.config import StoreConfig
 from ssrl.errors import UserError
-from ssrl.faults import get_remedy
+from ssrl.faults import raise_if_of_system
 from ssrl.files import TEMPORARY_MARK, replacing, write_json
 from ssrl.plain import list_differences, to_plain
 from ssrl.store.layout import (
@@ -111,9 +111,7 @@ class StoreWriter:
             with h5py.File(path, "r", locking=False) as file:
                 attributes = dict(file.attrs)
         except OSError as error:
-            if error.errno:  # of the system, not of what the file holds
-                reason = os.strerror(error.errno)
-                raise UserError(f"{path} cannot be read ({reason}); {get_remedy(error)}") from error
+            raise_if_of_system(error, path)
             return None
         except KeyError:
             return None

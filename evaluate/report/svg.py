@@ -66,10 +66,6 @@ class Axis:
         return " ".join(f"{self.place(frame)}:{frame}" for frame in sorted({*starts.tolist(), *resumed}))
 
 
-def make_axis(video: VideoScores) -> Axis:
-    return Axis(video)
-
-
 def draw_strip(video: VideoScores) -> Markup:
     """One video's scores over its ground truth; stretches to the width of its container."""
     axis, truth = Axis(video), video.clipped_anomalies

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, parse_size, show_numbers, show_size
-from ssrl.console import EXIT_FAILED, handle_errors, results
+from ssrl.console import EXIT_FAILED, handle_errors, list_results, results
 from ssrl.datasets import DATASET_NAMES
 from ssrl.errors import UserError
 from ssrl.extract.sharing import Shard
@@ -86,8 +86,7 @@ def report_check(result: ExtractResult) -> None:
         f"{len(result.missing)} missing",
         markup=False,
     )
-    for video_id, problems in summary.warnings.items():
-        results.print(f"annotations: {video_id}: {'; '.join(problems)}", markup=False)
+    list_results("annotations", {video_id: "; ".join(told) for video_id, told in summary.warnings.items()})
     _report_damage(summary)
     for entry in result.missing:
         results.print(f"missing: {entry}", markup=False)
@@ -110,12 +109,10 @@ def report(result: ExtractResult) -> None:
 
 
 def _report_damage(summary: Summary) -> None:
-    for video_id, count in summary.substituted.items():
-        results.print(f"substituted: {video_id}: {count} frames failed to decode", markup=False)
-    for video_id, count in summary.truncated.items():
-        results.print(f"truncated: {video_id}: {count} declared frames are missing", markup=False)
-    for video_id, reason in summary.failed.items():
-        results.print(f"failed: {video_id}: {reason}", markup=False)
+    substituted, truncated = summary.substituted.items(), summary.truncated.items()
+    list_results("substituted", {video_id: f"{count} frames failed to decode" for video_id, count in substituted})
+    list_results("truncated", {video_id: f"{count} declared frames are missing" for video_id, count in truncated})
+    list_results("failed", summary.failed)
 
 
 if __name__ == "__main__":

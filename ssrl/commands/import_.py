@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option
-from ssrl.console import EXIT_FAILED, ProgressBar, handle_errors, note, results, warn
+from ssrl.console import EXIT_FAILED, ProgressBar, handle_errors, list_results, note, results, warn
 from ssrl.datasets import DATASET_NAMES
 from ssrl.datasets.video import Dataset
 from ssrl.store.importing import ImportConfig, Summary
@@ -123,12 +123,9 @@ def _report(summary: Summary, out: Path) -> None:
         f"{len(summary.failed)} failed, {len(summary.missing)} missing",
         markup=False,
     )
-    for video_id, changes in summary.changed.items():
-        results.print(f"changed: {video_id}: {'; '.join(changes)}", markup=False)
-    for video_id, reason in summary.failed.items():
-        results.print(f"failed: {video_id}: {reason}", markup=False)
-    for video_id, reason in list(summary.missing.items())[:MAX_LISTED_MISSING]:
-        results.print(f"missing: {video_id}: {reason}", markup=False)
+    list_results("changed", {video_id: "; ".join(changes) for video_id, changes in summary.changed.items()})
+    list_results("failed", summary.failed)
+    list_results("missing", dict(list(summary.missing.items())[:MAX_LISTED_MISSING]))
     if len(summary.missing) > MAX_LISTED_MISSING:
         results.print(f"missing: {len(summary.missing) - MAX_LISTED_MISSING} more")
     if summary.failed or summary.missing:

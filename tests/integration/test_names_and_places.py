@@ -241,7 +241,7 @@ def test_a_replaced_video_that_cannot_be_read_is_said_to_be_kept(tmp_path: Path)
     assert extract(tmp_path).exit_code == 0
     (tmp_path / "v.mp4").write_bytes(b"no video")
     outcome = extract(tmp_path)
-    assert outcome.exit_code == 1 and "those of an earlier file, and are still used" in outcome.stdout
+    assert outcome.exit_code == 1 and "already has of it are kept and still used" in outcome.stdout
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:

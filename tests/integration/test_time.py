@@ -21,7 +21,7 @@ from ssrl.commands.score import main as score_main
 from ssrl.commands.train import main as train_main
 from ssrl.evaluate.plots import plot_scores
 from ssrl.evaluate.protocol import VideoScores
-from ssrl.evaluate.report.svg import draw_strip, make_axis
+from ssrl.evaluate.report.svg import Axis, draw_strip
 from ssrl.evaluate.report.write import format_csv
 from ssrl.evaluate.timeline import Timeline
 from ssrl.extract import decoding
@@ -166,7 +166,7 @@ def test_a_timeline_by_hand() -> None:
 
 def test_a_pause_is_shown_as_a_pause() -> None:
     video = make_video(np.array(HOLE) / 25)
-    assert make_axis(video).width == 300 and make_axis(video).pauses == [(10, 260)]
+    assert Axis(video).width == 300 and Axis(video).pauses == [(10, 260)]
     strip = str(draw_strip(video))
     assert 'viewBox="0 0 300 1000"' in strip and '<rect class="pause" x="10" y="0" width="250"' in strip
     assert [tuple(map(int, match)) for match in re.findall(r'class="truth" x="(\d+)" y="0" width="(\d+)"', strip)] == [
@@ -174,7 +174,7 @@ def test_a_pause_is_shown_as_a_pause() -> None:
         (260, 10),
     ]
     assert re.search(r'class="score" d="M0 1000V900H10V1000M260 1000V900H266V', strip)
-    knots = make_axis(video).knots.split()
+    knots = Axis(video).knots.split()
     assert (knots[0], knots[-1]) == ("0:0", "300:50") and "9:9" in knots and "260:10" in knots
     figure = plot_scores(video)
     values, edges, _ = [patch for patch in figure.axes[0].patches if isinstance(patch, StepPatch)][-1].get_data()
@@ -184,7 +184,7 @@ def test_a_pause_is_shown_as_a_pause() -> None:
 
 def test_evenly_spaced_frames_are_their_places() -> None:
     video = make_video(np.arange(50) / 25 + 0.001 * (np.arange(50) % 2))
-    assert make_axis(video).knots == "" and make_axis(video).width == 50
+    assert Axis(video).knots == "" and Axis(video).width == 50
     assert str(draw_strip(video)) == str(draw_strip(make_video(None)))
 
 
