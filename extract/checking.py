@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from ssrl.datasets.annotations import annotate
 from ssrl.datasets.video import Video
-from ssrl.extract.annotations import annotate
 from ssrl.extract.decoding import Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.pipeline import Decoding, ExtractionWatcher, Summary, make_record
 from ssrl.extract.readers import AUTO

@@ -31,6 +31,7 @@ from ssrl.geometry import Geometry, Rows
 
 NUM_SLOTS = 3  # snippets decoded ahead
 TIME_LIMIT_SECONDS = 120.0  # without a frame
+START_SECONDS = 60.0  # for a worker to start, if the limit is less
 HEARTBEAT_SECONDS = 1.0
 
 
@@ -58,7 +59,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Alive:
-    """Frames come, though none for a slot."""
+    """The worker has started, or frames come, though none for a slot."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Decoder:
         self._process: Any = None
         self._path = Path()
         self._heard = 0.0
+        self._has_started = False
 
     def __enter__(self) -> Decoder:
         return self
@@ -136,6 +138,7 @@ class Decoder:
             crash = f"its decoder crashed (exit code {self._process.exitcode})"
             raise DecoderLost(f"{self._path}: {crash}; re-encode the video, or leave it out") from error
         self._heard = time.monotonic()
+        self._has_started = True
         match said:
             case Alive():
                 return None
@@ -153,7 +156,8 @@ class Decoder:
     @property
     def seconds_left(self) -> float:
         """Until the decoder counts as hung. It cannot be heard while all of its slots wait to be given back."""
-        return self._heard + self.time_limit_seconds - time.monotonic()
+        limit = self.time_limit_seconds if self._has_started else max(self.time_limit_seconds, START_SECONDS)
+        return self._heard + limit - time.monotonic()
 
     def snippet(self, slot: int) -> np.ndarray:
         """(L, H, W, 3) uint8, valid until the slot is given back."""
@@ -176,6 +180,7 @@ class Decoder:
         arguments = (theirs, self._memory, self.geometry)
         self._process = self._context.Process(target=_work, args=arguments, daemon=True, name="decoder")
         self._process.start()
+        self._has_started = False
         theirs.close()
 
 
@@ -191,6 +196,7 @@ def _work(connection: Connection, memory: Any, geometry: Geometry) -> None:
 
     torch.set_num_threads(1)
     slots = _slots(memory, geometry)
+    connection.send(Alive())
     while True:
         try:
             request = connection.recv()

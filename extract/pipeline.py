@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssrl.datasets.annotations import annotate
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
-from ssrl.extract.annotations import annotate
 from ssrl.extract.decoding import NUM_SLOTS, TIME_LIMIT_SECONDS, Decoded, Decoder, DecoderLost, Request
 from ssrl.extract.readers import AUTO
 from ssrl.extract.readers.times import read_packet_times

@@ -138,6 +138,8 @@ def load_tensors(path: Path) -> Any:
         raise UserError(f"{path} is a folder; give the checkpoint in it, such as {path / 'best.pt'}")
     if not path.is_file():
         raise UserError(f"{path} does not exist; train a checkpoint with ssrl-train or give another path")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty; copy or download it again")
     try:
         with torch.serialization.safe_globals(NUMPY_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -152,7 +154,9 @@ def load_tensors(path: Path) -> Any:
         ) from error
     except Exception as error:  # the unpickler fails on arbitrary bytes in arbitrary ways
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or not a checkpoint ({reason}); restore it or train again") from error
+        raise UserError(
+            f"{path} is damaged or not a checkpoint ({reason}); restore it, download it again, or train again"
+        ) from error
 
 
 def _from_first_format(value: Mapping[str, Any]) -> dict[str, Any]:

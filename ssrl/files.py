@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,20 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+def check_output(path: Path, *, is_folder: bool = False) -> None:
+    """Raise the OSError that writing a file at `path`, or files into a folder, would end in; before the work begins."""
+    if path.is_dir() and not is_folder:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    place = path.absolute() if is_folder else path.absolute().parent
+    existing = next(folder for folder in (place, *place.parents) if folder.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(existing))
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(existing)) from error
 
 
 def _name_temporary(path: Path) -> str:

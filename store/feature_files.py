@@ -21,9 +21,9 @@ The arrays are memory-mapped and read in blocks of rows, so memory use does not 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +53,7 @@ FOLDERS: dict[str, dict[int, tuple[str, ...]]] = {
 }
 ENDINGS = {1: "_i3d.npy", 2: "_patch23_i3d.npy", 3: "_patch35_i3d.npy", 4: "_patch47_i3d.npy"}
 CROPS_FIRST_SUFFIX = "_32"  # of a folder's name
+CROP_NAME = re.compile(r"(.+)__(0|[1-9][0-9]*)\.npy")
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,20 @@ class FeatureFile:
 
     def __str__(self) -> str:
         more = len(self.paths) - 1
-        return f"{self.paths[0]}{f' and its {more} other crops' if more else ''}"
+        return f"{self.paths[0]}{f' and its {more} other crop' if more else ''}{'s' if more > 1 else ''}"
 
     @property
     def crops_first(self) -> bool:
         """Whether the release has the crops first in files of this folder."""
         return self.paths[0].parent.name.endswith(CROPS_FIRST_SUFFIX)
+
+    @property
+    def is_per_crop(self) -> bool:
+        return CROP_NAME.fullmatch(self.paths[0].name) is not None
+
+    def get_crop_path(self, crop: int) -> Path:
+        """The file of another crop."""
+        return self.paths[0].with_name(self.paths[0].name.replace("__0.", f"__{crop}."))
 
     def get_released_axes(self, ndim: int) -> Axes:
         return (CROPS_FIRST if self.crops_first else ROWS_FIRST)[ndim]
@@ -143,6 +152,7 @@ class Finder:
         self.dataset = dataset
         self.root = root
         self._by_name = {} if layout == "npy" else _index_files(root)
+        self._crops: dict[Path, dict[str, list[int]]] = {}  # folder → name without its crop → crops
 
     def find(self, video: Video) -> tuple[FeatureFile, ...]:
         """Find the features of each scale. Raises FileMissing, or a UserError for duplicates."""
@@ -167,6 +177,9 @@ class Finder:
     def _find_paths(self, video: Video, scale: int) -> tuple[Path, ...]:
         paths = self._list_candidates(video, scale)
         if self.layout == "npy" and paths:
+            missing = next((path for path in paths if not path.is_file()), None)
+            if missing is not None:
+                raise UserError(f"{missing} not found, but {paths[-1].name} is there; add the missing crop")
             return tuple(paths)
         if not paths:
             raise FileMissing(f"{self._get_expected_path(video, scale)} not found below {self.root}")
@@ -182,8 +195,15 @@ class Finder:
         if self.layout != "npy":
             return self._by_name.get(f"{video.id}{ENDINGS[scale]}", [])
         path = self.root / self._get_expected_path(video, scale)
-        crops = (path.with_name(f"{path.stem}__{crop}{ARRAY_SUFFIX}") for crop in count())
-        return [path] if path.is_file() else list(takewhile(Path.is_file, crops))
+        return [path] if path.is_file() else self._list_crops(path)
+
+    def _list_crops(self, path: Path) -> list[Path]:
+        """The files of a video's crops, from the first to the last there is."""
+        folder = path.parent
+        if folder not in self._crops:
+            self._crops[folder] = _index_crops(folder)
+        crops = self._crops[folder].get(path.stem, [])
+        return [path.with_name(f"{path.stem}__{crop}{ARRAY_SUFFIX}") for crop in range(max(crops, default=-1) + 1)]
 
     def _get_expected_path(self, video: Video, scale: int) -> str:
         """A file's path below the root, as released."""
@@ -191,6 +211,15 @@ class Finder:
             return video.id if video.id.endswith(ARRAY_SUFFIX) else f"{video.id}{ARRAY_SUFFIX}"
         folders = FOLDERS[self.dataset][scale]
         return f"{folders[0 if video.split == 'train' else -1]}/{video.id}{ENDINGS[scale]}"
+
+
+def _index_crops(folder: Path) -> dict[str, list[int]]:
+    """The crops that have files in a folder, by the name that they share."""
+    crops: dict[str, list[int]] = {}
+    for name in os.listdir(folder) if folder.is_dir() else []:
+        if match := CROP_NAME.fullmatch(name):
+            crops.setdefault(match[1], []).append(int(match[2]))
+    return crops
 
 
 def _index_files(root: Path) -> dict[str, list[Path]]:

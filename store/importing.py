@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ssrl.config import Dtype, StoreConfig
 from ssrl.datasets import MANIFEST
+from ssrl.datasets.annotations import annotate
 from ssrl.datasets.video import Dataset, Video
 from ssrl.errors import UserError
 from ssrl.geometry import ROWS, Geometry, Rows
@@ -77,8 +78,9 @@ class Summary:
     changed: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id → what of a stored video has changed
     missing: dict[str, str] = field(default_factory=dict)  # id → the file not found
     failed: dict[str, str] = field(default_factory=dict)  # id → why its files were refused
-    guessed: list[str] = field(default_factory=list)  # done; num_frames is unknown, assumed to be 16 per row
-    unplaced: list[str] = field(default_factory=list)  # done; frame labels dropped, since they need a known num_frames
+    guessed: list[str] = field(default_factory=list)  # num_frames is unknown, assumed to be 16 per row
+    unplaced: list[str] = field(default_factory=list)  # frame labels dropped, since they need a known num_frames
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)  # id → what is wrong with its annotations
     zeros: dict[str, int] = field(default_factory=dict)  # done; id → rows whose features are all zero
     reading: str = ""  # how the axes were read, where that was not given by the release
     num_rows: int = 0
@@ -132,6 +134,7 @@ def import_features(
     """
     if not root.is_dir():
         raise UserError(f"the root {root} {'is a file' if root.exists() else 'does not exist'}; it must be a folder")
+    _refuse_seconds(videos)
     finder = Finder(config.layout, config.dataset, root)
     finder.check_scales(videos.videos)
     summary = Summary()
@@ -146,6 +149,15 @@ def import_features(
         if on_video is not None:
             on_video(video.id)
     return summary
+
+
+def _refuse_seconds(videos: Dataset) -> None:
+    video = next((video for video in videos.videos if video.anomalous_seconds is not None), None)
+    if video is not None:
+        raise UserError(
+            f"imported features do not tell the times of frames, so anomalous intervals in seconds, as those of "
+            f"{video.id}, cannot be placed; give them in frames, as first_frame,last_frame"
+        )
 
 
 def _find_files(finder: Finder, videos: Dataset, out: Path, summary: Summary) -> Found:
@@ -213,7 +225,7 @@ def _choose_sizes(measured: Mapping[str, tuple[int, int]], summary: Summary) -> 
     (sizes, count), *others = Counter(measured.values()).most_common()
     if others and others[0][1] == count:
         examples = {value: name for name, value in measured.items()}
-        listed = " and ".join(f"{examples[c, d]} has {c} crops and D = {d}" for c, d in (sizes, others[0][0]))
+        listed = " and ".join(f"{examples[c, d]} has {_name_crops(c)} and D = {d}" for c, d in (sizes, others[0][0]))
         raise UserError(
             f"the files do not agree, and as many are one way as the other: {listed}. All videos of a store must "
             f"match: leave some out of the table, or say with --axes how to read them"
@@ -235,7 +247,7 @@ def _import_or_report(
         _check_shapes(files, features, writer.config)
         if reading.layout != "npy" and any(file.crops_first for file in files):
             rows = "segments"
-        record = _make_record(video, files, len(features[1]), rows, writer.config.geometry)
+        record, problems = _make_record(video, files, len(features[1]), rows, writer.config.geometry)
         plan = writer.plan(video.id, source, lambda stored: _keep_source(record, stored))
         zeros = 0
         if plan.scales:
@@ -253,6 +265,12 @@ def _import_or_report(
         ) from error
     if plan.changes:
         summary.changed[video.id] = plan.changes
+    if problems:
+        summary.warnings[video.id] = problems
+    if not record.num_frames_known:
+        summary.guessed.append(video.id)
+    if record.video.anomalies is None and video.anomalies is not None and not problems:
+        summary.unplaced.append(video.id)
     if not plan.scales:
         summary.skipped.append(video.id)
         return
@@ -260,10 +278,10 @@ def _import_or_report(
     summary.num_rows += len(features[1])
     if zeros:
         summary.zeros[video.id] = zeros
-    if not record.num_frames_known:
-        summary.guessed.append(video.id)
-    if record.video.anomalies is None and video.anomalies is not None:
-        summary.unplaced.append(video.id)
+
+
+def _name_crops(count: int) -> str:
+    return f"{count} crop{'' if count == 1 else 's'}"
 
 
 def _check_shapes(files: Sequence[FeatureFile], features: Mapping[int, Features], config: StoreConfig) -> None:
@@ -273,9 +291,14 @@ def _check_shapes(files: Sequence[FeatureFile], features: Mapping[int, Features]
         expected_rows, expected_patches, expected_dim = config.shape(file.scale, len(features[1]))
         if dim != expected_dim:
             raise UserError(f"{file} has D = {dim}, but the store has D = {expected_dim}; all videos must match")
+        if num_patches < expected_patches and file.is_per_crop:
+            raise UserError(
+                f"{file.get_crop_path(num_patches)} not found, and the store has {expected_patches} crops; add the "
+                f"files of the missing crops"
+            )
         if num_patches != expected_patches and file.scale == 1:
             raise UserError(
-                f"{file} has {num_patches} crops, but the store has {expected_patches}; all videos must match"
+                f"{file} has {_name_crops(num_patches)}, but the store has {expected_patches}; all videos must match"
             )
         if num_patches != expected_patches:
             raise UserError(f"{file} has {num_patches} patches, but scale {file.scale} has {expected_patches}")
@@ -287,30 +310,24 @@ def _check_shapes(files: Sequence[FeatureFile], features: Mapping[int, Features]
 
 def _make_record(
     video: Video, files: Sequence[FeatureFile], num_rows: int, rows: Rows, geometry: Geometry
-) -> StoredVideo:
-    """The store's record of a video. Raises a UserError if its snippets do not match its number of frames."""
-    if video.anomalous_seconds is not None:
-        raise UserError(
-            f"{files[0]} does not tell the times of its frames, so anomalous intervals in seconds cannot be placed; "
-            f"give them in frames, as first_frame,last_frame"
-        )
-    num_frames, anomalies = video.num_frames, video.anomalies
+) -> tuple[StoredVideo, tuple[str, ...]]:
+    """The store's record of a video, and what is wrong with its anomalous intervals. Raises a UserError if its snippets
+    do not match its number of frames.
+    """
+    num_frames = video.num_frames
     if num_frames is None:
         num_frames = num_rows * geometry.frames_per_snippet
-        if rows == "segments" and anomalies:
-            anomalies = None  # cannot be placed in a guessed length
+        if rows == "segments" and video.anomalies:
+            video = replace(video, anomalies=None)  # cannot be placed in a guessed length
     elif rows == "snippets" and geometry.num_snippets(num_frames) != num_rows:
         raise UserError(
             f"{files[0]} has {num_rows} rows, but the video's {num_frames} frames make "
             f"{geometry.num_snippets(num_frames)} snippets of {geometry.frames_per_snippet}; correct the frame "
             f"count, or pass --rows segments if the rows are spread evenly over the video"
         )
-    return StoredVideo(
-        replace(video, path=files[0].paths[0].resolve(), num_frames=None, anomalies=anomalies),
-        num_frames,
-        rows=rows,
-        num_frames_known=video.num_frames is not None,
-    )
+    is_known = video.num_frames is not None
+    annotated, problems = annotate(replace(video, path=files[0].paths[0]), num_frames)
+    return StoredVideo(annotated, num_frames, rows=rows, num_frames_known=is_known), problems
 
 
 def _keep_source(record: StoredVideo, stored: StoredVideo) -> StoredVideo:

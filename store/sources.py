@@ -60,5 +60,13 @@ class Source:
         return replace(video, source_bytes=self.num_bytes, source_modified=self.modified, source_sha256=self.sha256)
 
 
+def has_changed(stored: StoredVideo) -> bool:
+    """Whether a video is there and is no longer what its features were made from. Files that are gone tell nothing."""
+    try:
+        return not stored.imported and not Source.of([stored.video.path]).made(stored)
+    except OSError:
+        return False
+
+
 def _list_frames(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())

@@ -32,9 +32,11 @@ def main() -> None:
 def checkpoint(file: Path, out: Path) -> None:
     """Convert a state dict of the authors' release (stages 1 to 4), or of RTFM, to a checkpoint."""
     from ssrl.checkpoints import Checkpoint, load_tensors, save_checkpoint
+    from ssrl.files import check_output
     from ssrl.model.network import SSRL
     from ssrl.model.released_weights import find_state, infer_model, load_released
 
+    check_output(out)
     state = find_state(load_tensors(file), file)
     network = SSRL(infer_model(state))
     load_released(network, state)
@@ -109,6 +111,8 @@ def _warn_about_videos(catalog: Dataset, summary: Summary) -> None:
         )
     if summary.guessed:
         warn(f"videos with an unknown frame count: {len(summary.guessed)}; assuming 16 frames per row")
+    for video_id, problems in summary.warnings.items():
+        warn(f"{video_id}: {'; '.join(problems)}")
     if summary.zeros:
         video_id, count = next(iter(summary.zeros.items()))
         warn(

@@ -47,7 +47,7 @@ class ExtractionProgress(ProgressBar, ExtractionWatcher):
         note(f"{video_id}: {'; '.join(changes)}")
 
     def video_outdated(self, video_id: str, changes: tuple[str, ...]) -> None:
-        note(f"{video_id}: extracted again, since {'; '.join(changes)}")
+        note(f"{video_id}: to be extracted again, since {'; '.join(changes)}")
 
     def times_added(self, video_id: str) -> None:
         note(f"{video_id}: times of its frames added")

@@ -29,6 +29,7 @@ def info(store: Path) -> None:
     from ssrl.datasets.video import name_label
     from ssrl.plain import to_plain
     from ssrl.store.reader import Store
+    from ssrl.store.sources import has_changed
 
     opened = Store(store)
     for name, value in to_plain(opened.config).items():
@@ -38,6 +39,7 @@ def info(store: Path) -> None:
     for record in records:
         damage = f", {record.substituted_frames} substituted" if record.substituted_frames else ""
         damage += f", {record.missing_frames} missing at the end" if record.missing_frames else ""
+        damage += ", its file has changed since: run ssrl-extract again" if has_changed(record) else ""
         anomalies = record.video.anomalies
         labels = "" if anomalies is None else f", {sum(b - a for a, b in anomalies)} anomalous"
         length = f"{record.num_frames} frames" + ("" if record.num_frames_known else " (unknown, 16 per row)")

@@ -10,12 +10,16 @@ import click
 
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
 from ssrl.console import as_percent, handle_errors, results, warn
+from ssrl.files import check_output
 from ssrl.model.recipes import RECIPES
 from ssrl.workflows.train import AUTO, TrainRequest, cross_validate, train_model
 
 if TYPE_CHECKING:
     from ssrl.checkpoints import StageResult
     from ssrl.train.stages import Run
+
+
+LINK = Path("best.pt")  # to the checkpoint of the last run without --out
 
 
 @click.command(context_settings=HELP)
@@ -50,11 +54,13 @@ def main(**options: Any) -> None:
             compared = cross_validate(request, progress)
         results.print(format_comparison(compared))
         return
+    if request.out is None and not LINK.exists():
+        check_output(LINK)
     with TrainingProgress() as progress:
         run = train_model(request, progress)
     report(run)
     if request.out is None:
-        link(Path("best.pt"), run.best)
+        link(LINK, run.best)
 
 
 def report(run: Run) -> None:

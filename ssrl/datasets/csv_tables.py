@@ -41,7 +41,8 @@ class Row:
         text = self[column]
         parts = text.replace(",", ".").split(":")
         whole, last = parts[:-1], parts[-1]
-        if len(parts) > 3 or not all(part.isdecimal() for part in whole) or not re.fullmatch(r"\d+(\.\d*)?", last):
+        numeric = all(part.isdecimal() for part in whole) and re.fullmatch(r"\d+(\.\d*)?", last)
+        if not numeric or len(parts) > 3 or any(float(part) >= 60 for part in parts[1:]):
             raise UserError(f"{self.where}: {column} is {text!r}; allowed are seconds, such as 62.5 or 1:02.5")
         return float(sum(float(part) * 60**power for power, part in enumerate(reversed(parts))))
 
@@ -117,7 +118,7 @@ def _parse_rows(path: Path, records: Iterator[list[str]], columns: tuple[str, ..
         count += 1
         yield row
     if not count:
-        raise UserError(f"{path} has no rows; it needs the columns {', '.join(columns)} and one row per video")
+        raise UserError(f"{path} has no rows; it needs the columns {', '.join(columns)} and at least one row")
 
 
 def _check_header(path: Path, header: list[str], columns: tuple[str, ...]) -> None:

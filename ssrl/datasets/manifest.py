@@ -114,11 +114,6 @@ def read_events(path: Path, rows: dict[str, Row], root: Path) -> Events:
         first, last = row.whole_number("first_frame"), row.whole_number("last_frame")
         if first > last:
             raise UserError(f"{row.where}: first_frame {first} comes after last_frame {last}; swap or fix them")
-        if rows[video_id]["num_frames"] and last > (length := rows[video_id].whole_number("num_frames")):
-            raise UserError(
-                f"{row.where}: last_frame {last} is beyond the {length} frames of {row['video']} in the "
-                f"manifest (frames count from 1); fix one of the two"
-            )
         frames.setdefault(video_id, []).append((first - 1, last))
     return Events(frames, seconds)
 

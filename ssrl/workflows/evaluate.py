@@ -111,10 +111,14 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     from ssrl.evaluate.metrics import evaluate
     from ssrl.evaluate.protocol import THRESHOLD, check_protocol
     from ssrl.evaluate.scoring import score_split
-    from ssrl.files import write_json
+    from ssrl.files import check_output, write_json
     from ssrl.hardware import choose_device
 
     check_protocol(request.protocol)
+    if request.json is not None:
+        check_output(request.json)
+    if request.report is not None:
+        check_output(request.report, is_folder=True)
     watcher = watcher or EvaluationWatcher()
     checkpoint = load_checkpoint(request.checkpoint)
     store = open_store(checkpoint, request.features)

@@ -76,12 +76,13 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.evaluate.scoring import score_video
     from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
     from ssrl.extract.runtimes import choose_runtime
-    from ssrl.files import write_json
+    from ssrl.files import check_output, write_json
     from ssrl.hardware import choose_device
     from ssrl.store.reader import Store
     from ssrl.store.writer import StoreWriter
 
     checkpoint, name, out = request.checkpoint, "the checkpoint", Path(request.out)
+    check_output(out / "scores.json")
     if not isinstance(checkpoint, Checkpoint):
         checkpoint, name = load_checkpoint(checkpoint), str(checkpoint)
     encoder = load_same_encoder(checkpoint, name, request.weights)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 AUTO_RECIPES = ("blend", "linear")
 FOLDS = 5  # of a cross-validation
+RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
 
     Raises a UserError if the store lacks a scale, or normal or abnormal videos, or if the folder holds another run.
     """
+    from ssrl.files import check_output
     from ssrl.store.reader import Store, find_store
     from ssrl.train.stages import TrainingWatcher
 
     watcher = watcher or TrainingWatcher()
+    check_output(request.out or Path(RUNS), is_folder=True)
     if request.recipe == AUTO:
         result = cross_validate(request, watcher)
         watcher.recipe_chosen(result)
@@ -143,7 +146,7 @@ def open_trainer(request: TrainRequest, store: Store, fold: Fold | None = None) 
     from ssrl.hardware import choose_device
     from ssrl.train.stages import Trainer
 
-    folder = request.out or Path("runs") / f"{store.root.name}-seed{request.seed}"
+    folder = request.out or Path(RUNS) / f"{store.root.name}-seed{request.seed}"
     if fold is not None:
         folder = folder / f"cv-{fold.count}" / f"{request.recipe}-{fold.index}"
     model = request.model(store.config.feature_dim, store.config.grids)

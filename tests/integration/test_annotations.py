@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ssrl.commands.extract import main as extract_main
+from ssrl.datasets.annotations import annotate
 from ssrl.datasets.video import Intervals, Video
 from ssrl.errors import UserError
-from ssrl.extract.annotations import annotate
 from ssrl.store.reader import Store
 from tests.media import break_file, numbered_frames, write_frames, write_h264
 
@@ -39,9 +39,9 @@ def test_seconds_are_placed_by_the_times_of_the_frames(seconds: tuple[float, flo
 @pytest.mark.parametrize(
     ("seconds", "kept", "problem"),
     [
-        (((0.0, 0.2), (5.0, 8.0)), ((0, 5),), "no frame is shown in the anomalous interval at frame 11"),
-        (((0.0, 0.2), (11.0, 30.0)), ((0, 5), (25, 50)), "frames 26 to 500 go beyond its 50: cut at frame 50"),
-        (((0.0, 0.2), (30.0, 31.0)), ((0, 5),), "go beyond its 50: left out"),
+        (((0.0, 0.2), (5.0, 8.0)), ((0, 5),), "seconds 5 to 8 lie within a pause, where no frame is shown: left out"),
+        (((0.0, 0.2), (11.0, 30.0)), ((0, 5), (25, 50)), "11 to 30 go beyond its last frame, at 11.96 s: cut there"),
+        (((0.0, 0.2), (30.0, 31.0)), ((0, 5),), "30 to 31 go beyond its last frame, at 11.96 s: left out"),
         (((30.0, 31.0),), None, "its anomalous frames are unknown"),
     ],
 )
@@ -101,6 +101,8 @@ def test_a_table_in_seconds_is_as_one_in_frames(root: Path, events: str) -> None
         ("fight.mp4,-1,4", "first_second is '-1'; allowed are seconds"),
         ("fight.mp4,1,ten", "last_second is 'ten'"),
         ("fight.mp4,1:2:3:4,5", "first_second is '1:2:3:4'"),
+        ("fight.mp4,0:61,0:62", "first_second is '0:61'"),
+        ("fight.mp4,1:60:00,2:00:00", "first_second is '1:60:00'"),
         ("walk.mp4,1,2", "has the label 0"),
     ],
 )
@@ -123,7 +125,8 @@ def test_a_check_reads_everything_and_writes_nothing(root: Path) -> None:
     assert outcome.exit_code == 1 and not (root / "store").exists()
     assert "4 videos read (287 frames), 1 failed, 1 missing" in outcome.stdout
     assert "fight: 50 frames" in outcome.stderr and "pictures: 17 frames" in outcome.stderr
-    assert "60 frames failed to decode" in outcome.stdout and "cut at frame 200" in outcome.stdout
+    assert "60 frames failed to decode" in outcome.stdout
+    assert "seconds 7 to 20 go beyond its last frame, at 7.96 s: cut there" in outcome.stdout
     assert "failed: junk: " in outcome.stdout and "missing: absent: " in outcome.stdout
 
 

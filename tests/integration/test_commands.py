@@ -192,3 +192,43 @@ def test_scoring_a_split_opens_each_file_once_to_list_and_once_to_read(
     monkeypatch.setattr(Store, "_open", counted)
     result = evaluate_model(EvaluateRequest(run / "best.pt"))
     assert len(result.videos) == 8 and len(opened) == 16 + 8
+
+
+# What cannot be written is told before the work
+
+
+@pytest.mark.parametrize("arguments", [["--report", "file"], ["--report", "file/report"], ["--json", "folder"]])
+def test_an_evaluation_that_could_not_be_written_does_not_begin(
+    run: Path, tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("the user's")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("ssrl.evaluate.scoring.score_split", fail_if_called)
+    outcome = CliRunner().invoke(evaluate.main, ["--ckpt", str(run / "best.pt"), *arguments])
+    assert outcome.exit_code == 1 and arguments[1].partition("/")[0] in outcome.stderr
+    assert "a part of the path is a file" in outcome.stderr or "it is a folder; name a file" in outcome.stderr
+    assert (tmp_path / "file").read_text() == "the user's"
+
+
+@pytest.mark.parametrize("place", ["runs/one", "runs"])
+def test_a_training_whose_result_could_not_be_written_does_not_begin(
+    planted: Store, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ssrl.train.stages.Trainer.run", fail_if_called)
+    (tmp_path / "runs").write_text("the user's")
+    out = [] if place == "runs" else ["--out", place]
+    outcome = CliRunner().invoke(train.main, ["--features", str(planted.root), *out])
+    assert outcome.exit_code == 1 and "a fault" not in outcome.stderr and place.partition("/")[0] in outcome.stderr
+
+
+def test_scores_that_could_not_be_written_are_not_computed(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("the user's")
+    arguments = ["video.mp4", "--ckpt", str(run / "best.pt"), "--out", str(tmp_path / "file")]
+    outcome = CliRunner().invoke(score.main, arguments)
+    assert outcome.exit_code == 1 and f"{tmp_path / 'file'}: Not a directory" in outcome.stderr
+
+
+def fail_if_called(*arguments: object, **options: object) -> None:
+    raise AssertionError("the work has begun")

@@ -198,7 +198,7 @@ def test_files_per_crop_are_put_side_by_side(tmp_path: Path, crops: int) -> None
     [
         (make_array(6, 0, None), "v1__3.npy has shape (6, 16), but"),
         (make_array(7, 0, 2), "v1__3.npy has shape (7, 2, 16), but"),
-        (None, "has 3 crops, but the store has 5"),
+        (None, "v1__3.npy not found, but v1__4.npy is there; add the missing crop"),
     ],
 )
 def test_crops_that_do_not_go_together_are_named(tmp_path: Path, wrong: np.ndarray | None, reason: str) -> None:
@@ -210,3 +210,11 @@ def test_crops_that_do_not_go_together_are_named(tmp_path: Path, wrong: np.ndarr
     outcome = import_arrays(tmp_path, files)
     assert outcome.exit_code == 1 and "2 videos imported" in outcome.stdout
     assert "failed: v1: " in outcome.stdout and reason in outcome.stdout
+
+
+def test_the_last_crop_may_be_missing_too(tmp_path: Path) -> None:
+    files = {f"v{i}__{crop}": make_array(6 + i, crop, None) for i in range(3) for crop in range(C)}
+    del files[f"v1__{C - 1}"]
+    outcome = import_arrays(tmp_path, files)
+    assert outcome.exit_code == 1 and "2 videos imported" in outcome.stdout
+    assert f"v1__{C - 1}.npy not found, and the store has {C} crops; add the files" in outcome.stdout

@@ -344,6 +344,31 @@ def test_segments_of_a_guessed_length_have_no_place_for_frame_labels(tmp_path: P
     outcome = import_features("npy", "manifest", tmp_path, tmp_path / "store", *tables, *options)
     assert outcome.exit_code == 0 and "frame labels cannot be used: 1, e.g. yard" in outcome.stderr
     assert Store(tmp_path / "store").record("yard").video.anomalies is None
+    again = import_features("npy", "manifest", tmp_path, tmp_path / "store", *tables, *options)
+    assert "1 skipped" in again.stdout and "frame labels cannot be used: 1, e.g. yard" in again.stderr
+
+
+def test_an_interval_beyond_the_stated_frames_costs_that_interval(tmp_path: Path) -> None:
+    save(tmp_path / "yard.npy", np.ones((3, 9)))
+    (tmp_path / "videos.csv").write_text("video,label,split,num_frames\nyard,1,test,40\n")
+    (tmp_path / "frames.csv").write_text("video,first_frame,last_frame\nyard,3,9\nyard,30,45\nyard,60,70\n")
+    tables = ("--manifest", tmp_path / "videos.csv", "--frame-labels", tmp_path / "frames.csv")
+    for _ in range(2):  # also told of a stored video
+        outcome = import_features("npy", "manifest", tmp_path, tmp_path / "store", *tables)
+        assert outcome.exit_code == 0, outcome.output
+        assert "yard: the anomalous frames 30 to 45 go beyond its 40 frames: cut there" in outcome.stderr
+        assert "the anomalous frames 60 to 70 go beyond its 40 frames: left out" in outcome.stderr
+    assert Store(tmp_path / "store").record("yard").video.anomalies == ((2, 9), (29, 40))
+
+
+def test_arrays_have_no_times_to_place_seconds_by(tmp_path: Path) -> None:
+    save(tmp_path / "yard.npy", np.ones((3, 9)))
+    (tmp_path / "videos.csv").write_text("video,label,split\nyard,1,test\n")
+    (tmp_path / "frames.csv").write_text("video,first_second,last_second\nyard,3,9\n")
+    tables = ("--manifest", tmp_path / "videos.csv", "--frame-labels", tmp_path / "frames.csv")
+    outcome = import_features("npy", "manifest", tmp_path, tmp_path / "store", *tables)
+    assert outcome.exit_code == 1 and not (tmp_path / "store").exists()
+    assert "error: imported features do not tell the times of frames" in outcome.stderr
 
 
 # What is not as it should be

@@ -115,8 +115,8 @@ def test_frame_labels_can_be_added_and_corrected(user: User) -> None:
 @pytest.mark.parametrize(
     ("rows", "told", "kept"),
     [
-        (["two.mp4,5,9", "two.mp4,30,40"], "frames 30 to 40 go beyond its 33: cut at frame 33", ((4, 9), (29, 33))),
-        (["two.mp4,5,9", "two.mp4,34,40"], "frames 34 to 40 go beyond its 33: left out", ((4, 9),)),
+        (["two.mp4,5,9", "two.mp4,30,40"], "frames 30 to 40 go beyond its 33 frames: cut there", ((4, 9), (29, 33))),
+        (["two.mp4,5,9", "two.mp4,34,40"], "frames 34 to 40 go beyond its 33 frames: left out", ((4, 9),)),
         (["two.mp4,34,40"], "its anomalous frames are unknown", None),
     ],
 )
@@ -137,15 +137,30 @@ def test_a_replaced_video_is_extracted_again(user: User) -> None:
     before = user.features("one")
     write_h264(user.root / "one.mp4", 40)
     outcome = user.extract()
-    assert "one: extracted again, since its source has changed" in outcome.output
+    assert "one: to be extracted again, since its source has changed" in outcome.output
     assert "1 videos extracted" in outcome.output
     assert Store(user.out).record("one").num_frames == 40 and len(user.features("one")) > len(before)
+
+
+def test_a_replaced_video_that_cannot_be_read_is_marked(user: User) -> None:
+    def show() -> str:
+        return CliRunner().invoke(store_main, ["info", str(user.out)]).output
+
+    assert "changed since" not in show()
+    (user.root / "one.mp4").write_bytes(b"no video")
+    folders = ["--root", str(user.root), "--manifest", str(user.root / "videos.csv"), "--out", str(user.out)]
+    outcome = CliRunner().invoke(extract_main, ["--dataset", "manifest", *folders, "--size", "96x210"])
+    assert outcome.exit_code == 1 and "kept and still used" in outcome.stdout
+    marked = [line for line in show().splitlines() if "its file has changed since: run ssrl-extract again" in line]
+    assert len(marked) == 1 and marked[0].startswith("  one  ")
+    (user.root / "one.mp4").unlink()
+    assert "changed since" not in show()
 
 
 def test_a_replaced_frame_is_noticed(user: User) -> None:
     frames = sorted((user.root / "three").iterdir())
     frames[3].write_bytes(frames[4].read_bytes())
-    assert "three: extracted again" in user.extract().output
+    assert "three: to be extracted again" in user.extract().output
 
 
 def test_content_of_the_same_size_and_another_time_is_compared(user: User) -> None:
@@ -156,13 +171,13 @@ def test_content_of_the_same_size_and_another_time_is_compared(user: User) -> No
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "one: extracted again" in user.extract().output
+    assert "one: to be extracted again" in user.extract().output
 
 
 def test_a_damaged_file_of_the_store_is_extracted_again(user: User) -> None:
     path = get_video_path(user.out, "one")
     path.write_bytes(path.read_bytes()[:100])
-    assert "one: extracted again, since its file in the store is damaged" in user.extract().output
+    assert "one: to be extracted again, since its file in the store is damaged" in user.extract().output
     assert len(user.features("one")) == 2
 
 
@@ -180,7 +195,7 @@ def test_a_source_that_is_replaced_while_it_is_decoded_is_noticed_later(
         patch.setattr(Source, "remember", replace_after)
         user.extract()
     os.utime(user.root / "one.mp4")
-    assert "one: extracted again" in user.extract().output
+    assert "one: to be extracted again" in user.extract().output
 
 
 def test_a_damaged_table_of_the_store_is_named(user: User) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
-from ssrl.extract.decoding import Decoded, Failed, Filled, Lost, Request, _decode
+from ssrl.extract import decoding
+from ssrl.extract.decoding import Decoded, Decoder, DecoderLost, Failed, Filled, Lost, Request, _decode
 from ssrl.geometry import Geometry
 from tests import media
 from tests.reading import needs_decord
@@ -40,3 +42,23 @@ def test_what_another_decoder_may_read_is_lost(tmp_path: Path) -> None:
     path = media.cut_head(media.write_mpeg4(tmp_path / "v.avi", 40), tmp_path / "cut.avi", packets=5)
     (said,) = say(Request(path, backend="decord"))
     assert isinstance(said, Lost) and "backend 'pyav'" in said.message
+
+
+def test_the_start_of_a_decoder_does_not_count_as_silence(tmp_path: Path) -> None:
+    path = media.write_h264(tmp_path / "v.mp4", 17)
+    with Decoder(GEOMETRY, num_slots=2, time_limit_seconds=0.5) as decoder:  # it takes seconds to import its libraries
+        decoder.begin(Request(path))
+        received = []
+        while not isinstance(said := decoder.receive(), Decoded):
+            if said is not None:
+                received.append(said)
+                decoder.give_back(said)
+    assert (received, said.num_frames) == ([0, 1], 17)
+
+
+def test_a_decoder_that_never_starts_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "START_SECONDS", 0.05)
+    with Decoder(GEOMETRY, time_limit_seconds=0.01) as decoder:
+        decoder.begin(Request(tmp_path / "v.mp4"))
+        with pytest.raises(DecoderLost, match="allow more with --time-limit"):
+            decoder.receive()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ssrl.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from ssrl.checkpoints import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
 from ssrl.commands import import_, train
 from ssrl.errors import UserError
 from ssrl.evaluate.scoring import score_split
@@ -158,3 +158,9 @@ def test_what_cannot_be_read_is_refused_with_what_is_wrong(tmp_path: Path, spoil
     outcome = CliRunner().invoke(import_.main, arguments)
     assert outcome.exit_code == 1 and re.search(named, outcome.stderr), outcome.stderr
     assert not (tmp_path / "ours.pt").exists()
+
+
+def test_an_empty_checkpoint_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "empty.pkl").touch()
+    with pytest.raises(UserError, match=r"empty\.pkl is empty; copy or download it again"):
+        load_tensors(tmp_path / "empty.pkl")
