@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,8 +20,17 @@ from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds
 
+BLOCK = 256  # snippets embedded at once: at D = 2048 and four scales, about 0.2 GB of features
 CONTEXT = 32  # snippets around the one to explain
 PATH_STEPS = 16  # of integrated gradients
+
+
+class Features(Protocol):
+    """An array (T, N_r, D), or what reads it as it is sliced."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> np.ndarray: ...
 
 
 def score_split(
@@ -37,16 +47,17 @@ def score_split(
 def score_video(
     network: Network, store: Store, record: StoredVideo, threshold: float = THRESHOLD, domain: Domain | None = None
 ) -> VideoScores:
-    features, seconds = store.features_and_seconds(record.id, network.config.scales)
-    scores, distance = score_snippets(network, features), None
-    if domain is not None:
-        distance = domain.measure({scale: torch.from_numpy(x.astype(np.float32)) for scale, x in features.items()})
+    with store.open_video(record.id, network.config.scales) as (features, seconds):
+        scores, distance = score_snippets(network, features, domain)
     return VideoScores(record, scores, store.config.geometry.frames_per_snippet, threshold, distance, seconds)
 
 
 @torch.inference_mode()
-def score_snippets(network: Network, features: dict[int, np.ndarray]) -> np.ndarray:
-    """Score one array (T, N_r, D) per scale → (T,). The network must be in evaluation mode.
+def score_snippets(
+    network: Network, features: Mapping[int, Features], domain: Domain | None = None
+) -> tuple[np.ndarray, float | None]:
+    """Score one array (T, N_r, D) per scale → (T,), and measure the distance of all from the training videos. The
+    network must be in evaluation mode. Features are read in blocks, so memory hardly grows with T.
 
     A video with fewer snippets than the network was trained on is spread over that many segments (see
     `ModelConfig.spread_to`), and a snippet's score is the mean over its segments.
@@ -56,16 +67,23 @@ def score_snippets(network: Network, features: dict[int, np.ndarray]) -> np.ndar
     snippets = np.arange(num_snippets)
     if num_snippets < network.config.spread_to:
         snippets = compute_segment_bounds(num_snippets, network.config.spread_to)[:-1]  # repeats snippets
-    batch = {
-        scale: torch.from_numpy(array[snippets].astype(np.float32))[None].to(device)
-        for scale, array in features.items()
-    }
-    scores = network(batch).scores[0].double().cpu().numpy()
-    return np.bincount(snippets, scores) / np.bincount(snippets)
+    embedded, coordinates = [], []
+    for start in range(0, num_snippets, BLOCK):
+        rows = snippets if len(snippets) > num_snippets else slice(None)
+        block = {
+            scale: torch.from_numpy(each[start : start + BLOCK].astype(np.float32)) for scale, each in features.items()
+        }
+        if domain is not None:
+            coordinates.append(domain.project(block))
+        embedded.append(network.embed({scale: each[rows][None].to(device) for scale, each in block.items()}))
+    joined = [torch.cat(parts, dim=1) for parts in zip(*embedded, strict=True)]
+    scores = network.relate(joined).scores[0].double().cpu().numpy()
+    distance = None if domain is None else domain.measure(torch.cat(coordinates))
+    return np.bincount(snippets, scores) / np.bincount(snippets), distance
 
 
 def compute_attention_masks(
-    network: Network, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
+    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
 ) -> dict[int, np.ndarray]:
     """Where PSR attends in one snippet (Sect. 4.5): one mask (rows, cols) in 0..1 per scale.
 
@@ -82,7 +100,7 @@ def compute_attention_masks(
 
 
 def compute_contribution_masks(
-    network: Network, features: Mapping[int, np.ndarray], snippet: int, grids: Mapping[int, Grid]
+    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
 ) -> dict[int, np.ndarray]:
     """Which patches raise one snippet's score: one mask (rows, cols) in 0..1 per scale.
 

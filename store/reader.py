@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -86,25 +87,29 @@ class Store:
     ) -> dict[int, np.ndarray]:
         """Snippets [start, stop) of several scales, as `features` reads them, opening the file once."""
         with self._open(video_id) as file:
-            return self._read_features(file, video_id, scales, start, stop)
+            return {scale: each[start:stop] for scale, each in self._find_datasets(file, video_id, scales).items()}
 
-    def features_and_seconds(
+    @contextmanager
+    def open_video(
         self, video_id: str, scales: Sequence[int]
-    ) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
-        """All features of several scales, and the times of the frames (see `seconds`), opening the file once."""
-        with self._open(video_id) as file:
-            return self._read_features(file, video_id, scales, 0, None), _read_seconds(file)
+    ) -> Iterator[tuple[dict[int, StoredFeatures], np.ndarray | None]]:
+        """The features of several scales, which are read as they are sliced, and the times of the frames (see
+        `seconds`).
+        """
+        path = get_video_path(self.root, video_id)
+        with self._open_file(video_id) as file:
+            with _explain_damage(path):
+                datasets, seconds = self._find_datasets(file, video_id, scales), _read_seconds(file)
+            yield {scale: StoredFeatures(dataset, path) for scale, dataset in datasets.items()}, seconds
 
-    def _read_features(
-        self, file: h5py.File, video_id: str, scales: Sequence[int], start: int, stop: int | None
-    ) -> dict[int, np.ndarray]:
+    def _find_datasets(self, file: h5py.File, video_id: str, scales: Sequence[int]) -> dict[int, h5py.Dataset]:
         missing = [scale for scale in scales if get_scale_name(scale) not in file]
         if missing:
             raise UserError(
                 f"{video_id} has no features of scale {missing[0]} yet: the run that adds them to {self.root} "
                 f"did not finish; rerun its command"
             )
-        return {scale: file[get_scale_name(scale)][start:stop] for scale in scales}
+        return {scale: file[get_scale_name(scale)] for scale in scales}
 
     def check_scales(self, scales: Sequence[int]) -> None:
         missing = [scale for scale in scales if scale not in self.config.scales]
@@ -116,18 +121,22 @@ class Store:
 
     @contextmanager
     def _open(self, video_id: str) -> Iterator[h5py.File]:
+        """For reading at once: whatever fails in the block is damage."""
+        with self._open_file(video_id) as file, _explain_damage(get_video_path(self.root, video_id)):
+            yield file
+
+    @contextmanager
+    def _open_file(self, video_id: str) -> Iterator[h5py.File]:
         path = get_video_path(self.root, video_id)
-        try:
-            with h5py.File(path, "r", locking=False) as file:
-                self._check(file, path)
-                yield file
-        except FileNotFoundError as error:
-            raise UserError(f"{self.root} has no video {video_id!r}; list its videos with ssrl-store info") from error
-        except OSError as error:
-            raise_if_of_system(error, path)
-            raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error
-        except KeyError as error:
-            raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error
+        with ExitStack() as stack:
+            try:
+                with _explain_damage(path):
+                    file = stack.enter_context(h5py.File(path, "r", locking=False))
+                    self._check(file, path)
+            except FileNotFoundError as error:
+                hint = "list its videos with ssrl-store info"
+                raise UserError(f"{self.root} has no video {video_id!r}; {hint}") from error
+            yield file
 
     def _check(self, file: h5py.File, path: Path) -> None:
         if not file.attrs.get("complete", False):
@@ -138,6 +147,34 @@ class Store:
                 f"{path} was made with another configuration ({fingerprint}) than its store "
                 f"({self.config.fingerprint}); delete it and extract again"
             )
+
+
+class StoredFeatures:
+    """The features (T, N_r, D) of one scale of a video whose file is open. Checksums are verified."""
+
+    def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
+        self._dataset = dataset
+        self._path = path
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        with _explain_damage(self._path):
+            return np.asarray(self._dataset[rows])
+
+
+@contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise_if_of_system(error, path)
+        raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error
+    except KeyError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and extract again") from error
 
 
 def _read_seconds(file: h5py.File) -> np.ndarray | None:

@@ -16,7 +16,7 @@ M networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -172,8 +172,16 @@ class CompactNetwork(nn.Module):
                 module.generator = generator
 
     def forward(self, prepared: Prepared) -> Tensor:
-        features = sum(branch(*prepared.scales[int(scale)]) for scale, branch in self.branches.items())  # (R, W)
-        hidden = self.dropout(self.vtr(features[prepared.snippets]))
+        return self.relate(self.embed(prepared))
+
+    def embed(self, prepared: Prepared) -> Tensor:
+        """What each snippet is by itself: (B, T, W)."""
+        features: Tensor = sum(branch(*prepared.scales[int(scale)]) for scale, branch in self.branches.items())
+        return features[prepared.snippets]
+
+    def relate(self, features: Tensor) -> Tensor:
+        """(B, T, W) → logits (B, T)"""
+        hidden = self.dropout(self.vtr(features))
         logits: Tensor = self.fc2(self.dropout(self.fc1(hidden).relu())).squeeze(-1)
         return logits
 
@@ -208,15 +216,32 @@ class Blend(nn.Module):
         return self.forward_prepared(self.prepare(scales))
 
     def forward_prepared(self, prepared: Prepared) -> BlendOutput:
-        """Add up the logits, each in units of its spread over the training videos, and calibrate the sum. A network
-        without weight does not run.
+        return self.relate(self._embed(prepared))
+
+    def embed(self, scales: Mapping[int, Tensor]) -> tuple[Tensor, ...]:
+        """What each snippet is by itself to each member that has weight: (B, T) or (B, T, W). Long videos can be
+        embedded in parts.
         """
-        members = [self.linear_logits, *self.networks]
+        return self._embed(self.prepare(scales))
+
+    def _embed(self, prepared: Prepared) -> tuple[Tensor, ...]:
+        return tuple(self.networks[i - 1].embed(prepared) if i else self.linear_logits(prepared) for i in self._used)  # type: ignore[operator]
+
+    def relate(self, embedded: Sequence[Tensor]) -> BlendOutput:
+        """Relate the snippets of whole videos. Add up the members' logits, each in units of its spread over the
+        training videos, and calibrate the sum.
+        """
         weights = self.blend_weights / self.spread
-        used = range(len(members)) if weights.is_meta else weights.nonzero().flatten().tolist()
-        terms = [weights[i] * members[i](prepared) for i in used]
-        logits = self.calibration[0] * torch.stack(terms).sum(dim=0) + self.calibration[1]
-        return BlendOutput(logits.sigmoid(), logits)
+        logits = [self.networks[i - 1].relate(x) if i else x for i, x in zip(self._used, embedded, strict=True)]  # type: ignore[operator]
+        total = torch.stack([weights[i] * each for i, each in zip(self._used, logits, strict=True)]).sum(dim=0)
+        calibrated = self.calibration[0] * total + self.calibration[1]
+        return BlendOutput(calibrated.sigmoid(), calibrated)
+
+    @property
+    def _used(self) -> Sequence[int]:
+        """The members with weight: 0 is the linear model. Others do not run."""
+        weights = self.blend_weights
+        return range(len(weights)) if weights.is_meta else weights.nonzero().flatten().tolist()
 
     def linear_logits(self, prepared: Prepared) -> Tensor:
         """(B, T)"""

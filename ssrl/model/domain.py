@@ -26,10 +26,14 @@ class Domain:
     projection: Mapping[int, Tensor]  # scale → (F, K), to components of unit variance
     limit: float  # the distance within which 90 % of the training videos lie, each measured without its fold
 
-    def measure(self, features: Mapping[int, Tensor]) -> float:
-        """The distance of a video, one tensor (T, N, D) per scale, as a multiple of the limit: above 1 is outside."""
+    def project(self, features: Mapping[int, Tensor]) -> Tensor:
+        """Snippets, one tensor (T, N, D) per scale, as (T, K) coordinates."""
         parts = [(pool(features[scale], scale) - mean) @ self.projection[scale] for scale, mean in self.mean.items()]
-        return measure_distance(torch.stack(parts).sum(dim=0)) / self.limit
+        return torch.stack(parts).sum(dim=0)
+
+    def measure(self, coordinates: Tensor) -> float:
+        """The distance of a video's snippets (T, K), as a multiple of the limit: above 1 is outside."""
+        return measure_distance(coordinates) / self.limit
 
 
 def measure_distance(coordinates: Tensor) -> float:

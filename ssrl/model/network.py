@@ -10,7 +10,7 @@ Shapes: B videos, T snippets, C crops of the whole frame (1, or 10 in released f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,7 +112,15 @@ class SSRL(nn.Module):
         return {str(r): RelationNetwork(config.feature_dim, config.psr) for r in config.patch_scales}
 
     def forward(self, scales: Mapping[int, Tensor]) -> Output:
-        snippets = self.aggregate(scales)  # (B, C, T, D)
+        return self.relate(self.embed(scales))
+
+    def embed(self, scales: Mapping[int, Tensor]) -> tuple[Tensor]:
+        """What each snippet is by itself: (B, T, C, D). Long videos can be embedded in parts."""
+        return (self.aggregate(scales).transpose(1, 2),)
+
+    def relate(self, embedded: Sequence[Tensor]) -> Output:
+        """Relate and classify the snippets of whole videos."""
+        snippets = embedded[0].transpose(1, 2)
         B, C, T, D = snippets.shape
         related = self.vtr(snippets.reshape(B * C, T, D))
         features = self.dropout(related)

@@ -4,7 +4,8 @@
                  └─ 1x1 convolution ── non-local block ──── (D/4) ───┴─ fusing convolution ── + x ──▶ (B, N, D)
 
 Shapes: B sequences, N elements (patches, or snippets), D features, C and O input and output channels. Convolutions run
-on (B, N, C) as matrix products, which is faster than PyTorch's convolutions over so few elements.
+on (B, N, C) as matrix products, which is faster than PyTorch's convolutions over so few elements. Long sequences, as in
+scoring, are related a block at a time, so that no N x N map is ever held.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from torch.nn import functional as F
 from ssrl.model.config import Attention, RelationConfig
 
 DILATIONS = (1, 2, 4)
+REACH = max(DILATIONS) + 1  # elements to each side that the convolutions see
+BLOCK = 1024  # elements related at once, of sequences longer than LONG
+LONG = 4 * BLOCK
 
 
 class Convolution(nn.Conv1d):
@@ -73,14 +77,26 @@ class NonLocalBlock(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:
         """The attention map M of eq. 1: (B, N, C) → (B, N, N); M[m, n] weighs what element m takes from n."""
-        logits: Tensor = self.theta(x) @ self.phi(x).transpose(1, 2)  # (B, N, N)
+        return self._weigh(x, self.phi(x))
+
+    def _weigh(self, x: Tensor, keys: Tensor) -> Tensor:
+        """(B, n, C), (B, N, C/2) → (B, n, N)"""
+        logits: Tensor = self.theta(x) @ keys.transpose(1, 2)
         if self.attention == "softmax":
             return logits.softmax(dim=-1)
         return logits / logits.shape[-1]
 
-    def forward(self, x: Tensor) -> Tensor:
-        related: Tensor = self.W(self.weights(x) @ self.g(x))  # (B, N, C)
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What others take from the elements, and by which keys they find it: (B, N, C/2) each."""
+        return self.phi(x), self.g(x)
+
+    def relate(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Some elements (B, n, C) of a sequence, whose `project` gives (B, N, C/2)."""
+        related: Tensor = self.W(self._weigh(x, keys) @ values)
         return related + x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relate(x, *self.project(x))
 
 
 class RelationNetwork(nn.Module):
@@ -107,13 +123,35 @@ class RelationNetwork(nn.Module):
         self.conv_5 = nn.Sequential(Convolution(fused, feature_dim, 3, bias=False), nn.ReLU(), Norm(feature_dim))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training or x.shape[1] <= LONG:
+            return self._relate(x, self._project(x), slice(None))
+        projected = [self._project(part) for part in x.split(BLOCK, dim=1)]
+        joined = tuple(torch.cat(parts, dim=1) for parts in zip(*projected, strict=True))
+        blocks = []
+        for start in range(0, x.shape[1], BLOCK):
+            first = max(0, start - REACH)
+            related = self._relate(x, joined, slice(first, start + BLOCK + REACH))
+            blocks.append(related[:, start - first :][:, :BLOCK])
+        return torch.cat(blocks, dim=1)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The input of the non-local block, its keys and its values; nothing without the block."""
+        if not self.config.non_local:
+            return ()
+        inner = self.conv_4(x)
+        return inner, *self.non_local.project(inner)
+
+    def _relate(self, x: Tensor, projected: tuple[Tensor, ...], rows: slice) -> Tensor:
+        """Adjacent elements of sequences (B, N, D), to each other and, by what was projected, to all: (B, n, D)."""
+        part = x[:, rows]
         branches = []
         if self.config.dilated:
-            branches += [conv(x) for conv in (self.conv_1, self.conv_2, self.conv_3)]
+            branches += [conv(part) for conv in (self.conv_1, self.conv_2, self.conv_3)]
         if self.config.non_local:
-            branches.append(self.non_local(self.conv_4(x)))
+            inner, keys, values = projected
+            branches.append(self.non_local.relate(inner[:, rows], keys, values))
         fused: Tensor = self.conv_5(torch.cat(branches, dim=2))
-        return fused + x
+        return fused + part
 
     def attention(self, x: Tensor) -> Tensor:
         """The attention map of the non-local block, which must exist: (B, N, D) → (B, N, N)."""

@@ -49,14 +49,14 @@ def write_overlays(
 def _draw_video(folder: Path, network: Network, store: Store, video: VideoScores, where: Where) -> list[Path]:
     geometry = store.config.geometry
     snippets = select_top_snippets(video.scores, HEATMAPS_PER_VIDEO)
-    features = store.all_features(video.id, network.config.scales)
     grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
     bounds = video.frame_bounds
     middles = [int(bounds[snippet] + bounds[snippet + 1]) // 2 for snippet in snippets]
     frames = _read_frames(video.record.video.path, middles)
     written = []
     for frame_index, snippet in zip(middles, snippets, strict=True):
-        masks = MASKS[where](network, features, snippet, grids)
+        with store.open_video(video.id, network.config.scales) as (features, _):
+            masks = MASKS[where](network, features, snippet, grids)
         if frame_index not in frames or not masks:
             continue
         mask = combine_masks(masks, geometry.height, geometry.width)

@@ -183,13 +183,13 @@ def test_scoring_a_split_opens_each_file_once_to_list_and_once_to_read(
     planted: Store, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    original = Store._open
+    original = Store._open_file
 
     def counted(self: Store, video_id: str) -> Any:
         opened.append(video_id)
         return original(self, video_id)
 
-    monkeypatch.setattr(Store, "_open", counted)
+    monkeypatch.setattr(Store, "_open_file", counted)
     result = evaluate_model(EvaluateRequest(run / "best.pt"))
     assert len(result.videos) == 8 and len(opened) == 16 + 8
 

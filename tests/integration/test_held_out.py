@@ -15,6 +15,7 @@ from ssrl.commands.train import main as ssrl_train
 from ssrl.commands.train import print_comparison
 from ssrl.errors import UserError
 from ssrl.model.blend import Blend
+from ssrl.model.domain import Domain
 from ssrl.model.recipes import blend_model, blend_training, linear_model, set_members
 from ssrl.store.layout import VideoRecord, get_video_path
 from ssrl.store.reader import Store
@@ -208,17 +209,18 @@ def test_folds_leave_out_what_they_should(bags: Bags) -> None:
         assert np.isin(fold.held_out, bags.abnormal).tolist() == (fold.held_out_labels == 1).tolist()
 
 
+def measure_video(domain: Domain, features: dict[int, np.ndarray], shift: float = 0.0) -> float:
+    tensors = {scale: torch.from_numpy(x.astype(np.float32)) + shift for scale, x in features.items()}
+    return domain.measure(domain.project(tensors))
+
+
 def test_footage_unlike_the_training_videos_is_noticed(store: Store, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(train_model(request(store, tmp_path, recipe="linear")).best)
     assert checkpoint.domain is not None
 
     def measure(shift: float) -> list[float]:
         features = [store.all_features(record.id, (1, 2)) for record in store.records("test")]
-        return [
-            checkpoint.domain.measure({r: torch.from_numpy(x.astype(np.float32)) + shift for r, x in each.items()})
-            for each in features
-            if checkpoint.domain
-        ]
+        return [measure_video(checkpoint.domain, each, shift) for each in features if checkpoint.domain]
 
     assert np.median(measure(0.0)) < 1 and min(measure(5.0)) > 1.5
     train = [store.all_features(record.id, (1, 2)) for record in store.records("train")]
@@ -228,7 +230,7 @@ def test_footage_unlike_the_training_videos_is_noticed(store: Store, tmp_path: P
             pooled = x.mean(axis=1) if scale == 1 else np.concatenate([x.mean(axis=1), x.max(axis=1)], axis=1)
             parts.append((pooled - checkpoint.domain.mean[scale].numpy()) @ checkpoint.domain.projection[scale].numpy())
         expected = np.sqrt((np.median(sum(parts), axis=0) ** 2).mean()) / checkpoint.domain.limit
-        got = checkpoint.domain.measure({r: torch.from_numpy(x.astype(np.float32)) for r, x in features.items()})
+        got = measure_video(checkpoint.domain, features)
         assert got == pytest.approx(expected, rel=0.25)  # torch's median of an even number is the lower one
 
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from ssrl.checkpoints import load_checkpoint
 from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
+from ssrl.evaluate import scoring
 from ssrl.evaluate.scoring import (
     compute_attention_masks,
     compute_contribution_masks,
@@ -29,6 +30,7 @@ from ssrl.train import stages
 from ssrl.train.data import compute_statistics, draw, make_bags
 from ssrl.train.losses import Losses, compute_losses, select_top_k
 from ssrl.train.stages import Trainer, TrainingWatcher
+from ssrl.workflows.train import TrainRequest, train_model
 from tests.stores import D, write_store
 
 
@@ -282,10 +284,30 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
         raw = network({s: torch.from_numpy(array.astype(np.float32))[None] for s, array in features.items()}).scores[0]
     bounds = compute_segment_bounds(len(features[1]), 32)[:-1]
     expected = [segments[bounds == snippet].mean() for snippet in range(len(features[1]))]
-    np.testing.assert_allclose(score_snippets(network, features), expected, atol=1e-6)
+    np.testing.assert_allclose(score_snippets(network, features)[0], expected, atol=1e-6)
     as_it_is = SSRL(replace(network.config, spread_to=0)).eval()
     as_it_is.load_state_dict(network.state_dict())
-    np.testing.assert_allclose(score_snippets(as_it_is, features), raw, atol=1e-6)
+    np.testing.assert_allclose(score_snippets(as_it_is, features)[0], raw, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "linear", "blend"])
+def test_a_video_is_scored_block_by_block_as_in_one(
+    store: Store, tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = TrainRequest(store.root, tmp_path / "run", recipe, scales=(1, 2), steps=2, stages="joint")
+    checkpoint = load_checkpoint(train_model(request).best)
+    network, record = checkpoint.build_network(), store.records("test")[0]
+    generator = np.random.default_rng(0)
+    num_patches = store.features(record.id, 2).shape[1]
+    features = {scale: generator.normal(size=(50, patches, D)) for scale, patches in ((1, 1), (2, num_patches))}
+    expected, distance = score_snippets(network, features, checkpoint.domain)
+    batch = {scale: torch.from_numpy(x.astype(np.float32))[None] for scale, x in features.items()}
+    with torch.inference_mode():
+        np.testing.assert_allclose(expected, network(batch).scores[0].numpy(), atol=1e-6)
+    monkeypatch.setattr(scoring, "BLOCK", 7)
+    scores, again = score_snippets(network, features, checkpoint.domain)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert again == (None if distance is None else pytest.approx(distance, rel=1e-5))
 
 
 def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """The network against the authors' released one, and its properties."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import nn
 
 from ssrl.checkpoints import load_checkpoint
 from ssrl.commands import import_
 from ssrl.errors import UserError
-from ssrl.model.config import ModelConfig, RelationConfig
+from ssrl.model import relation
+from ssrl.model.config import Attention, ModelConfig, RelationConfig
 from ssrl.model.network import SSRL, Output
 from ssrl.model.recipes import paper_model, released_model, released_training
-from ssrl.model.relation import Convolution, RelationNetwork
+from ssrl.model.relation import Convolution, NonLocalBlock, RelationNetwork
 from ssrl.model.released_weights import load_released
 from ssrl.plain import from_plain, to_plain
 from ssrl.train.losses import compute_losses
@@ -165,3 +168,35 @@ def test_what_is_no_released_state_dict_is_refused(tmp_path: Path) -> None:
     arguments = ["checkpoint", str(tmp_path / "other.pkl"), "--out", str(tmp_path / "best.pt")]
     outcome = CliRunner().invoke(import_.main, arguments)
     assert outcome.exit_code == 1 and "no classifier" in outcome.stderr
+
+
+# Long videos
+
+
+@pytest.mark.parametrize("attention", ["softmax", "mean"])
+@pytest.mark.parametrize(("dilated", "non_local"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("elements", [11, 16, 23, 48])
+def test_a_long_sequence_is_related_block_by_block(
+    attention: Attention, dilated: bool, non_local: bool, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    network = RelationNetwork(16, RelationConfig(attention, dilated, non_local))
+    for module in network.modules():  # none may be without effect
+        if isinstance(module, nn.BatchNorm1d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.running_mean)  # type: ignore[arg-type]
+    x = torch.randn(2, elements, 16)
+    expected = network.eval()(x)
+    monkeypatch.setattr(relation, "BLOCK", 8)
+    monkeypatch.setattr(relation, "LONG", 10)
+    maps = []
+    weigh = NonLocalBlock._weigh
+
+    def keep(*given: Any) -> torch.Tensor:
+        maps.append(weigh(*given))
+        return maps[-1]
+
+    monkeypatch.setattr(NonLocalBlock, "_weigh", keep)
+    torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-5)
+    assert all(each.shape[1] <= 8 + 2 * relation.REACH for each in maps)
+    assert len(maps) == non_local * -(-elements // 8)
