@@ -75,6 +75,7 @@ class Results:
     speedup_over_naive: float
     fraction_of_peak: float  # model FLOPs utilization: relative to a matrix product in the runtime's precision
     end_to_end_over_encoder: float
+    auto_over_fastest: float  # encoder alone
     frames_per_second: float
     min_cosine: float
     decode_frames_per_second: float
@@ -130,6 +131,7 @@ def measure(name: str, plan: Plan, device: torch.device, clip: Path, folder: Pat
         speedup_over_naive=naive.seconds / end_to_end,
         fraction_of_peak=count_flops(auto) / end_to_end / peaks[auto.precision],
         end_to_end_over_encoder=end_to_end / timing.seconds,
+        auto_over_fastest=timing.seconds / min(each.seconds for each in timings.values()),
         frames_per_second=GEOMETRY.frames_per_snippet / end_to_end,
         min_cosine=timing.min_cosine,
         decode_frames_per_second=decode_fps,
@@ -255,6 +257,7 @@ def show(name: str, timings: list[Timing], measured: Results) -> None:
     results.print(
         f"end to end: {measured.frames_per_second:.1f} frames per second, model FLOPs utilization "
         f"{measured.fraction_of_peak:.2f}, {measured.end_to_end_over_encoder:.2f} times the encoder's time; "
+        f"auto takes {measured.runtime}, {measured.auto_over_fastest:.2f} times the time of the fastest; "
         f"decoding only: {measured.decode_frames_per_second:.0f} frames per second"
     )
 

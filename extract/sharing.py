@@ -86,6 +86,13 @@ class Rank:
         """Count up from 0, across all ranks."""
         return int(self._store.add("ssrl-extract/next-video", 1)) - 1
 
+    def agree(self, name: str, choose: Callable[[], str]) -> str:
+        """What the first rank chooses, for all of them."""
+        key = f"ssrl-extract/{name}"
+        if self.rank == 0:
+            self._store.set(key, choose())
+        return self._store.get(key).decode()
+
     def wait_for_all(self) -> None:
         """Wait until all ranks have come here: torchrun kills the others when one exits with an error."""
         self._store.add("ssrl-extract/finished", 1)

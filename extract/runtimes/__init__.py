@@ -1,7 +1,7 @@
 """Runtimes of an encoder: uint8 snippets in, float32 features out.
 
 runtime          where                precision
-openvino         CPU                  bfloat16 if the processor supports it, else float32
+openvino         CPU                  bfloat16 if the processor supports it and is faster in it, else float32
 torch-compile    CUDA, else CPU       bfloat16 on CUDA, float32 on the CPU
 torch            the same, without torch.compile
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
+from ssrl.extract.runtimes.measuring import measure_precisions
 from ssrl.extract.runtimes.torch_runtime import TorchRuntime
 from ssrl.geometry import Geometry, Grid
 from ssrl.hardware import choose_device
@@ -28,6 +29,7 @@ from ssrl.hardware import choose_device
 AUTO = "auto"
 RUNTIMES = (AUTO, "openvino", "torch-compile", "torch")
 PRECISIONS = (AUTO, "float32", "bfloat16")
+PAPER_GEOMETRY = Geometry()
 
 
 class Runtime(Protocol):
@@ -55,6 +57,7 @@ class RuntimeSettings:
     name: str
     device: torch.device
     precision: str
+    measured: Mapping[str, float] = field(default_factory=dict)  # precision → seconds per snippet
 
     def load(self, grids: Sequence[Grid]) -> Runtime:
         if self.name != "openvino":
@@ -64,7 +67,9 @@ class RuntimeSettings:
         return OpenVinoRuntime(self.encoder, grids, self.precision)
 
     def __str__(self) -> str:
-        return f"{self.encoder.name} by {self.name} on {self.device} in {self.precision}"
+        figures = ", ".join(f"{precision} {seconds:.2f} s" for precision, seconds in self.measured.items())
+        by_measurement = f" (measured per snippet: {figures})" if figures else ""
+        return f"{self.encoder.name} by {self.name} on {self.device} in {self.precision}{by_measurement}"
 
     def make_runtimes(self, geometry: Geometry) -> Callable[[tuple[int, ...]], Runtime]:
         """A cached function from scales to their runtime."""
@@ -72,11 +77,17 @@ class RuntimeSettings:
 
 
 def choose_runtime(
-    encoder: Encoder, runtime: str = AUTO, device: str = AUTO, precision: str = AUTO, local_rank: int = 0
+    encoder: Encoder,
+    runtime: str = AUTO,
+    device: str = AUTO,
+    precision: str = AUTO,
+    local_rank: int = 0,
+    geometry: Geometry = PAPER_GEOMETRY,
+    scales: tuple[int, ...] = (1, 2, 3, 4),
 ) -> RuntimeSettings:
     """Resolve the requested runtime, or the fastest available. Raises a UserError for unknown or unavailable ones.
 
-    With several GPUs, each local rank uses its own.
+    With several GPUs, each local rank uses its own. The precision of OpenVINO is measured on snippets of `geometry`.
     """
     for name, value, allowed in (("runtime", runtime, RUNTIMES), ("precision", precision, PRECISIONS)):
         if value not in allowed:
@@ -96,7 +107,19 @@ def choose_runtime(
         raise UserError(f"the OpenVINO runtime supports the CPU, not {chosen}; use --device cpu or --runtime torch")
     from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
 
-    return RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, encoder, has_bfloat16()))
+    settings = RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, encoder, False))
+    if precision == AUTO and encoder.bfloat16 and has_bfloat16():
+        return _choose_faster(settings, geometry, scales)
+    return settings
+
+
+def _choose_faster(settings: RuntimeSettings, geometry: Geometry, scales: tuple[int, ...]) -> RuntimeSettings:
+    def load(precision: str) -> Callable[[np.ndarray], object]:
+        return replace(settings, precision=precision).make_runtimes(geometry)(scales).encode_snippets
+
+    loaders = {precision: functools.partial(load, precision) for precision in PRECISIONS if precision != AUTO}
+    measured = measure_precisions(settings.encoder.name, geometry, scales, loaders)
+    return replace(settings, precision=min(measured, key=measured.__getitem__), measured=measured)
 
 
 def _choose_precision(name: str, encoder: Encoder, fast_bfloat16: bool) -> str:

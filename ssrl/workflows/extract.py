@@ -14,6 +14,7 @@ from ssrl.workflows.choices import Decoder, EncoderName, Precision, Runtime
 
 if TYPE_CHECKING:
     from ssrl.extract.pipeline import ExtractionWatcher, Summary
+    from ssrl.extract.runtimes import RuntimeSettings
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     from ssrl.extract.encoders import load_encoder
     from ssrl.extract.memory import plan_decoding
     from ssrl.extract.pipeline import Decoding, ExtractionWatcher, extract_videos
-    from ssrl.extract.runtimes import choose_runtime
+    from ssrl.extract.runtimes import AUTO, choose_runtime
     from ssrl.geometry import Geometry
     from ssrl.store.reader import Store
     from ssrl.store.tables import write_table
@@ -84,8 +85,15 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
         return ExtractResult(out, check_videos(videos, geometry, decoding, watcher), dataset.missing)
     rank = Rank.from_environment()
     encoder = load_encoder(request.encoder, request.weights)
-    local_rank = rank.local_rank if rank else 0
-    settings = choose_runtime(encoder, request.runtime, request.device, request.precision, local_rank)
+
+    def choose(precision: str) -> RuntimeSettings:
+        local_rank = rank.local_rank if rank else 0
+        return choose_runtime(encoder, request.runtime, request.device, precision, local_rank, geometry, request.scales)
+
+    precision = _find_precision(request, out)
+    if rank and precision == AUTO:
+        precision = rank.agree("precision", lambda: choose(AUTO).precision)
+    settings = choose(precision)
     config = encoder.describe_features(
         request.dataset,
         geometry=geometry,
@@ -109,6 +117,17 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     if rank:
         rank.wait_for_all()
     return ExtractResult(writer.root, summary, dataset.missing)
+
+
+def _find_precision(request: ExtractRequest, out: Path) -> str:
+    """The requested precision, or that of the features that are there already: two do not mix."""
+    from ssrl.extract.runtimes import AUTO, PRECISIONS
+    from ssrl.store.layout import CONFIG_FILE, read_config
+
+    if request.precision != AUTO or not (out / CONFIG_FILE).exists():
+        return request.precision
+    stored = read_config(out).precision
+    return stored if stored in PRECISIONS else request.precision
 
 
 def name_table(request: ExtractRequest, root: Path) -> str:

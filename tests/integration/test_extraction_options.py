@@ -61,6 +61,16 @@ def test_scales_are_added_without_redoing_the_others(root: Path, tmp_path: Path)
     assert "2 skipped" in extract(tmp_path, tmp_path / "grown", "--scales", "1").stdout
 
 
+def test_a_store_is_continued_in_its_precision(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever would be faster today."""
+    out = tmp_path / "store"
+    assert extract(root, out, "--scales", "1", "--shard", "1/3", "--precision", "bfloat16").exit_code == 0
+    outcome = extract(root, out, "--scales", "1", "--shard", "2/3")
+    assert outcome.exit_code == 0 and "in bfloat16" in outcome.stderr, outcome.output
+    refused = extract(root, out, "--scales", "1", "--precision", "float32")
+    assert refused.exit_code == 1 and "precision: float32, not bfloat16" in refused.stderr
+
+
 def test_a_scale_that_a_run_has_not_come_to_is_named(root: Path, tmp_path: Path) -> None:
     assert extract(root, tmp_path / "store", "--scales", "1", "--shard", "2/3").exit_code == 0
     assert extract(root, tmp_path / "store", "--scales", "2", "--shard", "3/3").exit_code == 0

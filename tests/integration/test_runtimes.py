@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +22,7 @@ from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.encoders.i3d import normalized
 from ssrl.extract.reuse import split_windows
-from ssrl.extract.runtimes import Runtime, RuntimeSettings, choose_runtime
+from ssrl.extract.runtimes import Runtime, RuntimeSettings, _choose_faster, choose_runtime, measuring
 from ssrl.extract.runtimes.torch_runtime import TorchRuntime, fold_batch_norms
 from ssrl.geometry import Geometry
 from ssrl.hardware import choose_device
@@ -278,3 +282,65 @@ def test_float32_on_a_gpu_is_float32() -> None:
     torch.backends.cudnn.allow_tf32 = True
     choose_device("auto")
     assert not torch.backends.cudnn.allow_tf32
+
+
+# Precision, by measurement
+
+
+@pytest.mark.parametrize(("float32", "bfloat16", "faster"), [(1.0, 2.65, "float32"), (1.0, 0.4, "bfloat16")])
+def test_auto_takes_the_precision_that_is_faster_here(
+    monkeypatch: pytest.MonkeyPatch, float32: float, bfloat16: float, faster: str
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("ssrl.extract.runtimes.openvino_runtime.has_bfloat16", lambda: True)
+    asked = []
+
+    def measure(name: str, geometry: Geometry, scales: tuple[int, ...], loaders: Any) -> dict[str, float]:
+        asked.append((name, geometry, scales, *loaders))
+        return {"float32": float32, "bfloat16": bfloat16}
+
+    monkeypatch.setattr("ssrl.extract.runtimes.measure_precisions", measure)
+    i3d = load_encoder("i3d_r50", "random:0")
+    settings = choose_runtime(i3d, device="cpu", geometry=GEOMETRY, scales=SCALES)
+    assert settings.precision == faster and asked == [("i3d_r50", GEOMETRY, SCALES, "float32", "bfloat16")]
+    assert str(settings).endswith(f"in {faster} (measured per snippet: float32 1.00 s, bfloat16 {bfloat16:.2f} s)")
+    assert choose_runtime(i3d, device="cpu", precision="bfloat16").precision == "bfloat16"
+    assert choose_runtime(load_encoder("micro3d"), device="cpu").precision == "float32"  # the same on every machine
+    assert len(asked) == 1
+
+
+def test_precisions_are_measured_on_the_graph_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSRL_CACHE", str(tmp_path))
+    monkeypatch.setattr(measuring, "MIN_SECONDS", 0.0)
+    loaded, seen = [], []
+
+    def load(precision: str, seconds: float) -> Callable[[np.ndarray], None]:
+        loaded.append(precision)
+
+        def encode(snippets: np.ndarray) -> None:
+            seen.append((snippets.shape, snippets.dtype))
+            time.sleep(seconds)
+
+        return encode
+
+    def measure(geometry: Geometry = GEOMETRY, **seconds: float) -> dict[str, float]:
+        loaders = {name: partial(load, name, value) for name, value in seconds.items()}
+        return measuring.measure_precisions("micro3d", geometry, SCALES, loaders)
+
+    first = measure(float32=0.02, bfloat16=0.1)
+    assert 0.02 <= first["float32"] < first["bfloat16"] and set(seen) == {((1, 16, 96, 96, 3), np.dtype("uint8"))}
+    assert measure(float32=0.1, bfloat16=0.02) == first and loaded == ["float32", "bfloat16"]
+    measure(replace(GEOMETRY, frames_per_snippet=8), float32=0.0, bfloat16=0.0)
+    assert len(loaded) == 4  # another graph
+    for file in (tmp_path / "speed").iterdir():
+        file.write_text("damaged")
+    assert measure(float32=0.1, bfloat16=0.02) != first and len(loaded) == 6
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_openvino_is_measured_in_each_precision(precision: str) -> None:
+    """With the graph and the settings that an extraction uses."""
+    pytest.importorskip("openvino")
+    settings = RuntimeSettings(load_encoder("micro3d"), "openvino", torch.device("cpu"), "float32")
+    measured = _choose_faster(settings, GEOMETRY, SCALES).measured
+    assert measured[precision] > 0

@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch.distributed
 from click.testing import CliRunner
 
 from ssrl.commands.extract import main
 from ssrl.datasets.video import Video
 from ssrl.errors import UserError
-from ssrl.extract.sharing import Shard, hand_out, sort_longest_first
+from ssrl.extract.sharing import Rank, Shard, hand_out, sort_longest_first
 from ssrl.store.reader import Store
 from tests.media import write_h264
 
@@ -106,3 +107,11 @@ def test_a_bad_video_of_one_rank_does_not_cost_the_videos_of_others(tmp_path: Pa
     assert outcome.returncode != 0
     assert "failed: bad" in outcome.stdout
     assert Store(tmp_path / "store").ids() == ["long"]
+
+
+def test_ranks_take_the_precision_that_the_first_one_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = torch.distributed.HashStore()
+    monkeypatch.setattr(Rank, "_store", shared)
+    first, second = (Rank(rank, rank, 2) for rank in range(2))
+    assert first.agree("precision", lambda: "float32") == "float32"
+    assert second.agree("precision", lambda: "bfloat16") == "float32"
