@@ -279,7 +279,7 @@ def test_another_video_of_the_same_name_is_scored_anew(user: User) -> None:
         outcome = CliRunner().invoke(score_main, arguments)
         assert outcome.exit_code == 0, outcome.output
     assert Store(scores / "features").record("000").num_frames == 50
-    assert "000: extracted again" in outcome.output
+    assert "000: to be extracted again" in outcome.output
     both = [str(user.root / folder / "000.mp4") for folder in ("cat", "dog")]
     outcome = CliRunner().invoke(score_main, [*both, "--ckpt", str(run / "best.pt"), "--out", str(scores)])
     assert outcome.exit_code == 0, outcome.output
