@@ -8,6 +8,7 @@ REACH_FRAMES = 16  # a decoder's reordering parts the sign of a break from the f
 MIN_SKIPPED_BYTES = 1024
 MIN_STEADY_FRAMES = 8
 MAX_FILLED_SECONDS = 60
+MAX_UNTRACED_SECONDS = 1  # lost from MPEG-TS without a trace; longer ones are pauses of the recording
 AVI_CHUNK_HEADER_BYTES = 8
 
 
@@ -21,7 +22,7 @@ class Breaks:
 
     - something was damaged within the `REACH_FRAMES` frames before: an error of the demuxer or the decoder, a frame or
       packet marked as corrupt, or, in a file with one stream, bytes that belong to no packet. MPEG-TS needs no such
-      sign, since its packets get lost on the way without a trace;
+      sign for up to `MAX_UNTRACED_SECONDS`, since its packets get lost on the way without a trace;
     - the frames before came at a steady rate, `average_rate`, nine steps of ten;
     - it is at most `MAX_FILLED_SECONDS` long: beyond, the times themselves are taken as damaged.
 
@@ -32,8 +33,8 @@ class Breaks:
         rate = stream.average_rate
         self._ticks_per_frame = float(1 / (rate * stream.time_base)) if rate and stream.time_base else None
         self._max_steps = MAX_FILLED_SECONDS * (rate or 0)
+        self._max_untraced_steps = MAX_UNTRACED_SECONDS * (rate or 0) if container.format.name == "mpegts" else 0
         self._is_only_stream = len(container.streams) == 1
-        self._needs_sign = container.format.name != "mpegts"
         self._frames_since_sign = REACH_FRAMES + 1
         self._end_of_packet: int | None = None
         self._latest: int | None = None  # presentation time so far
@@ -69,7 +70,7 @@ class Breaks:
             return 1
         before, self._latest = self._latest, time if self._latest is None else max(time, self._latest)
         steps = 1 if before is None else round((time - before) / self._ticks_per_frame)
-        is_damaged = not self._needs_sign or self._frames_since_sign <= REACH_FRAMES
+        is_damaged = steps <= self._max_untraced_steps or self._frames_since_sign <= REACH_FRAMES
         is_steady = self._steady >= max(MIN_STEADY_FRAMES, 9 * self._unsteady)
         if steps > 1 and is_damaged and is_steady:
             return steps if steps <= self._max_steps else 1
