@@ -68,7 +68,7 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
     from ssrl.extract.encoders import load_encoder
     from ssrl.extract.memory import plan_decoding
     from ssrl.extract.pipeline import Decoding, ExtractionWatcher, extract_videos
-    from ssrl.extract.runtimes import AUTO, choose_runtime
+    from ssrl.extract.runtimes import choose_runtime
     from ssrl.geometry import Geometry
     from ssrl.store.reader import Store
     from ssrl.store.tables import write_table
@@ -90,10 +90,10 @@ def extract_features(request: ExtractRequest, watcher: ExtractionWatcher | None 
         local_rank = rank.local_rank if rank else 0
         return choose_runtime(encoder, request.runtime, request.device, precision, local_rank, geometry, request.scales)
 
-    precision = _find_precision(request, out)
-    if rank and precision == AUTO:
-        precision = rank.agree("precision", lambda: choose(AUTO).precision)
-    settings = choose(precision)
+    if rank:
+        settings = choose(rank.agree("precision", lambda: choose(_find_precision(request, out)).precision))
+    else:
+        settings = choose(_find_precision(request, out))
     config = encoder.describe_features(
         request.dataset,
         geometry=geometry,
