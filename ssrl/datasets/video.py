@@ -116,6 +116,9 @@ class Dataset:
         return {video.id for video in self.videos} | {entry.partition(": ")[0] for entry in self.missing}
 
     def __str__(self) -> str:
+        count = f"{len(self.videos)} video{'' if len(self.videos) == 1 else 's'}"
+        if all(video.label is None for video in self.videos):
+            return f"{self.name}: {count}"
         counts = Counter((video.split, name_label(video.label)) for video in self.videos)
         parts = [f"{counts[split, kind]} {kind} {split}" for split in SPLITS for kind in LABELS.values()]
-        return f"{self.name}: {len(self.videos)} videos ({', '.join(parts)})"
+        return f"{self.name}: {count} ({', '.join(parts)})"

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from ssrl.commands.score import main
+from ssrl.datasets.video import Dataset, Video
 from ssrl.workflows.score import find_videos
 
 
@@ -45,3 +46,9 @@ def test_names_that_begin_with_a_dash(tmp_path: Path, monkeypatch: pytest.Monkey
     outcome = CliRunner().invoke(main, ["-night.mp4", *options])
     assert outcome.exit_code == 1 and "absent.pt" in outcome.stderr
     assert CliRunner().invoke(main, ["-knight.mp4", *options]).exit_code == 2
+
+
+def test_videos_without_labels_are_counted_alone(tmp_path: Path) -> None:
+    first, second = (Video(name, tmp_path / name, None, "test") for name in ("a", "b"))
+    assert str(Dataset("new videos", (first,))) == "new videos: 1 video"
+    assert str(Dataset("new videos", (first, second))) == "new videos: 2 videos"
