@@ -78,7 +78,7 @@ class FeatureFile:
 
     def get_crop_path(self, crop: int) -> Path:
         """The file of another crop."""
-        return self.paths[0].with_name(self.paths[0].name.replace("__0.", f"__{crop}."))
+        return self.paths[0].with_name(f"{self.paths[0].name.removesuffix('__0.npy')}__{crop}{ARRAY_SUFFIX}")
 
     def get_released_axes(self, ndim: int) -> Axes:
         return (CROPS_FIRST if self.crops_first else ROWS_FIRST)[ndim]
@@ -198,12 +198,13 @@ class Finder:
         return [path] if path.is_file() else self._list_crops(path)
 
     def _list_crops(self, path: Path) -> list[Path]:
-        """The files of a video's crops, from the first to the last there is."""
+        """The files of a video's crops. If some are missing, the first of these is among them."""
         folder = path.parent
         if folder not in self._crops:
             self._crops[folder] = _index_crops(folder)
         crops = self._crops[folder].get(path.stem, [])
-        return [path.with_name(f"{path.stem}__{crop}{ARRAY_SUFFIX}") for crop in range(max(crops, default=-1) + 1)]
+        numbers = sorted({*range(len(crops)), *crops})
+        return [path.with_name(f"{path.stem}__{crop}{ARRAY_SUFFIX}") for crop in numbers]
 
     def _get_expected_path(self, video: Video, scale: int) -> str:
         """A file's path below the root, as released."""

@@ -218,3 +218,10 @@ def test_the_last_crop_may_be_missing_too(tmp_path: Path) -> None:
     outcome = import_arrays(tmp_path, files)
     assert outcome.exit_code == 1 and "2 videos imported" in outcome.stdout
     assert f"v1__{C - 1}.npy not found, and the store has {C} crops; add the files" in outcome.stdout
+
+
+def test_a_stray_crop_of_any_number_is_a_gap(tmp_path: Path) -> None:
+    files = {f"v{i}__{crop}": make_array(6 + i, crop, None) for i in range(3) for crop in range(C)}
+    files["v1__4000000000"] = files["v1__0"]
+    outcome = import_arrays(tmp_path, files)
+    assert f"v1__{C}.npy not found, but v1__4000000000.npy is there" in outcome.stdout
