@@ -96,11 +96,12 @@ def test_every_encoder_can_be_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", ["ssrl", "ssrl.commands.train"])
-def test_imports_take_no_time(name: str) -> None:
-    """In processor seconds, which other programs on the machine do not change much; the best of three."""
-    code = f"import time, {name}; print(time.process_time())"
-    seconds = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
-    assert min(seconds) < 0.3
+def test_imports_leave_out_what_takes_long(name: str) -> None:
+    """The help of a command waits for no library of arrays, networks or video."""
+    code = f"import sys, {name}; print(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert name in loaded
+    assert not loaded & {"torch", "numpy", "av", "h5py", "sklearn", "scipy", "openvino", "PIL", "matplotlib", "requests"}
 
 
 def test_the_api_has_what_it_lists() -> None:
