@@ -15,6 +15,7 @@ Selection = Literal["last", "val", "test"]
 Stages = Literal["step", "joint"]
 Optimizer = Literal["adam", "adamw"]
 Schedule = Literal["constant", "cosine"]
+Precision = Literal["float32", "bfloat16"]
 Dtype = Literal["float16", "float32"]
 TrainSampling = Literal["dense", "segments"]
 STORE_FORMAT = 2
@@ -57,11 +58,16 @@ class TrainConfig:
     val_fraction: float = 0.25  # of the training videos, held out for select="val"
     check_every: int = 25  # steps between evaluations of the selection metric; states are saved then, not too often
     seed: int = 0
+    precision: Precision = "float32"  # of the products in PSR and MPA; a blend's networks are too small to gain
+    freeze_previous: bool = False  # the branches of earlier stages stay as they are, and run once per stage
+    accumulate: int = 1  # parts of a batch whose gradients are added up, for machines that hold fewer videos
     loss: LossConfig = field(default_factory=LossConfig)
 
     def __post_init__(self) -> None:
-        check_choices(self, select=Selection, stages=Stages, optimizer=Optimizer, schedule=Schedule)
-        for name in ("steps", "videos_per_half", "num_segments", "check_every"):
+        check_choices(
+            self, select=Selection, stages=Stages, optimizer=Optimizer, schedule=Schedule, precision=Precision
+        )
+        for name in ("steps", "videos_per_half", "num_segments", "check_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.average_from <= 1:
@@ -70,6 +76,8 @@ class TrainConfig:
             raise UserError(f"later_share must lie between 0 and 1, not at {self.later_share}")
         if not 0 < self.val_fraction < 1:
             raise UserError(f"val_fraction must be above 0 and below 1, not {self.val_fraction}")
+        if self.freeze_previous and self.stages == "joint":
+            raise UserError("joint training has no previous stage to freeze; use --stages step")
 
     @property
     def stage_scales(self) -> tuple[tuple[int, ...], ...]:
@@ -77,6 +85,10 @@ class TrainConfig:
         if self.stages == "joint":
             return (self.scales,)
         return tuple(self.scales[:count] for count in range(1, len(self.scales) + 1))
+
+    def frozen_scales(self, stage: int) -> tuple[int, ...]:
+        """The scales whose branches stay as they are in a stage, counted from 1."""
+        return self.stage_scales[stage - 2] if self.freeze_previous and stage > 1 else ()
 
     def for_stage(self, stage: int) -> TrainConfig:
         """The settings of a stage, counted from 1."""

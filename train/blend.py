@@ -5,21 +5,23 @@ Shapes: V videos, S segments, F pooled features, D features, P principal compone
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ssrl.model.blend import Blend, BlendOutput, LinearModel, Preparation, Prepared, pool
+from ssrl.model.blend import Blend, BlendOutput, CompactNetwork, LinearModel, Preparation, Prepared, pool
 from ssrl.model.build import Network
 from ssrl.store.segments import SegmentView
-from ssrl.train.data import Bags, Features
+from ssrl.train.data import Bags
+from ssrl.train.features import Features
 from ssrl.train.losses import compute_balanced_loss
 
 MAX_PCA_PATCHES = 50_000
 EPSILON = 1e-12  # of a variance
 CHUNK_VIDEOS = 32  # prepared, or scored, at once
+CHUNK_ROWS = 32 * CHUNK_VIDEOS
 LBFGS_ITERATIONS = 60
 
 
@@ -30,12 +32,12 @@ class PreparedFeatures:
         self.device = device
         self.indices = np.sort(np.concatenate([bags.training, bags.held_out]))  # of the view, one per place
         raw = Features(bags.view, network.config.scales, device)
-        segments = next(iter(raw.arrays.values())).shape[1]
+        segments = bags.view.scales[network.config.scales[0]].shape[1]
         rows = np.zeros((len(self.indices), segments), dtype=np.int64)
         whole: dict[int, tuple[Tensor, Tensor]] = {}
         count = 0
         for start in range(0, len(self.indices), CHUNK_VIDEOS):
-            chunk = raw.load(self.indices[start : start + CHUNK_VIDEOS])
+            chunk = raw.load(self.indices[start : start + CHUNK_VIDEOS]).scales
             distinct = _find_distinct(chunk)  # (B, S)
             numbers = count - 1 + distinct.flatten().cumsum(0)
             rows[start : start + len(distinct)] = numbers.view_as(distinct).cpu().numpy()
@@ -49,6 +51,8 @@ class PreparedFeatures:
                     target[count : count + len(part)] = part
             count += int(distinct.sum())
         self.num_segments = segments
+        self.summed: tuple[int, ...] = ()  # scales whose branches stay as they are
+        self.sums: Tensor | None = None  # (M, R, W), what they add up to
         self.prepared = Prepared(
             {scale: (pooled[:count], patches[:count]) for scale, (pooled, patches) in whole.items()},
             torch.from_numpy(rows).to(device),
@@ -61,6 +65,32 @@ class PreparedFeatures:
         rows, places = self._find_segments(indices).unique(return_inverse=True)
         scales = {scale: (pooled[rows], patches[rows]) for scale, (pooled, patches) in self.prepared.scales.items()}
         return Prepared(scales, places)
+
+    def select_for(self, member: int, indices: np.ndarray) -> Prepared:
+        """What one network of the blend trains on: without the scales that were frozen, but with their sum."""
+        if self.sums is None:
+            return self.select(indices)
+        rows, places = self._find_segments(indices).unique(return_inverse=True)
+        scales = {
+            scale: (pooled[rows], patches[rows])
+            for scale, (pooled, patches) in self.prepared.scales.items()
+            if scale not in self.summed
+        }
+        return Prepared(scales, places, self.sums[member, rows])
+
+    @torch.no_grad()
+    def sum_scales(self, network: Blend, scales: Sequence[int]) -> None:
+        """Compute once what the branches of some scales add up to, for each network of the blend."""
+        count = len(next(iter(self.prepared.scales.values()))[0])
+        self.summed = tuple(scales)
+        self.sums = torch.empty(len(network.networks), count, network.config.width, device=self.device)
+        for start in range(0, count, CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            whole = {scale: self.prepared.scales[scale] for scale in scales}
+            parts = {scale: (pooled[rows], patches[rows]) for scale, (pooled, patches) in whole.items()}
+            for sums, member in zip(self.sums, network.eval().networks, strict=True):
+                assert isinstance(member, CompactNetwork)
+                sums[rows] = member.aggregate(Prepared(parts, self.prepared.snippets))
 
     def find_rows(self, indices: np.ndarray) -> Tensor:
         """The rows of the distinct segments of some videos."""

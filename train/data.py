@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,13 +10,8 @@ from torch import Tensor
 
 from ssrl.errors import UserError
 from ssrl.geometry import ceil_div
-from ssrl.model.blend import BlendOutput
-from ssrl.model.build import Network
-from ssrl.model.network import Output
 from ssrl.store.reader import Store
 from ssrl.store.segments import SegmentView
-
-IN_MEMORY_BYTES = 2 << 30  # views up to this size are read into memory; larger ones stay mapped
 
 
 @dataclass(frozen=True)
@@ -107,34 +100,6 @@ def make_bags(store: Store, view: SegmentView, held_out_fraction: float, seed: i
         held_out=np.concatenate([held[0], held[1]]),
         held_out_labels=np.concatenate([np.zeros(len(held[0]), int), np.ones(len(held[1]), int)]),
     )
-
-
-class TrainingFeatures(Protocol):
-    """The videos of some bags, in the form in which a network takes them."""
-
-    def run(self, network: Network, indices: np.ndarray) -> Output | BlendOutput:
-        """The output of the network for some videos, by index into the view."""
-
-
-class Features:
-    """Videos of the view as float32 tensors on a device; small views are read into memory."""
-
-    def __init__(self, view: SegmentView, scales: Sequence[int], device: torch.device) -> None:
-        self.device = device
-        small = sum(view.scales[scale].nbytes for scale in scales) <= IN_MEMORY_BYTES
-        self.arrays = {scale: np.asarray(view.scales[scale]) if small else view.scales[scale] for scale in scales}
-        if small:
-            self.arrays = {scale: array.astype(np.float32) for scale, array in self.arrays.items()}
-
-    def load(self, indices: np.ndarray) -> dict[int, Tensor]:
-        """One tensor (B, 32, N_r, D) per scale."""
-        return {
-            scale: torch.from_numpy(np.array(array[indices], dtype=np.float32)).to(self.device)
-            for scale, array in self.arrays.items()
-        }
-
-    def run(self, network: Network, indices: np.ndarray) -> Output | BlendOutput:
-        return network(self.load(indices))  # type: ignore[no-any-return]
 
 
 def draw(indices: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -23,8 +23,9 @@ from ssrl.model.config import LINEAR_FOLDS
 from ssrl.model.domain import Domain
 from ssrl.model.recipes import Grids, linear_model
 from ssrl.train.blend import CHUNK_VIDEOS, PreparedFeatures, fit_linear, fit_logistic, fit_preparation
-from ssrl.train.data import Bags, TrainingFeatures
+from ssrl.train.data import Bags
 from ssrl.train.domain import fit_domain
+from ssrl.train.features import TrainingFeatures
 
 FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
 LINEAR = "linear"

@@ -1,11 +1,9 @@
-"""One stage of training: batches of bags, Adam, and regular checks of the selection metric."""
+"""One stage of training: its steps, the mean of their weights, and regular checks of the selection metric."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,17 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 from ssrl.config import Calibration, TrainConfig
-from ssrl.model.blend import Blend, BlendOutput, CompactNetwork
+from ssrl.model.blend import Blend
 from ssrl.model.build import Network
-from ssrl.model.network import Output
+from ssrl.model.network import SSRL
 from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation, measure_spread
-from ssrl.train.data import Bags, Features, TrainingFeatures, draw_halves
+from ssrl.train.data import Bags
+from ssrl.train.features import Cache, Features, TrainingFeatures, sum_scales
 from ssrl.train.held_out import Reference, score_held_out
-from ssrl.train.losses import Losses, compute_balanced_loss, compute_losses
+from ssrl.train.losses import Losses
+from ssrl.train.steps import BlendStepper, NetworkStepper, Stepper
 
 Weights = Mapping[str, Tensor]
 Measure = Callable[[Network], float | None]
@@ -58,24 +58,35 @@ class Calibrated:
 
 
 class StageTrainer:
-    """Trains one network on the bags of one store. The randomness of a step depends only on seed, stage and step,
-    so an interrupted and resumed run is bit-exact with an uninterrupted one.
-    """
+    """Trains one network on the bags of one store, in one stage."""
 
-    def __init__(self, network: Network, bags: Bags, config: TrainConfig, stage: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: Network,
+        bags: Bags,
+        config: TrainConfig,
+        stage: int,
+        device: torch.device,
+        cache: Cache = "auto",
+    ) -> None:
         self.network = network.to(device)
         self.bags = bags
         self.config = config
-        self.stage = stage
         self.device = device
-        self.features = make_features(self.network, bags, device)
         self.folds = np.full(len(bags.training), -1)
+        frozen = config.frozen_scales(stage)
+        network.freeze(frozen)
+        self.features: TrainingFeatures
+        self.stepper: Stepper
         if isinstance(network, Blend):
             self.folds = bags.assign_folds(network.config.num_folds, config.seed)
-        # A network's operations are too small to divide among threads.
-        self.pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
-        trained = network.networks if isinstance(network, Blend) else [network]  # none in a linear model
-        self.optimizers = [self._make_optimizer(each) for each in trained]
+            self.features = features = prepare_features(network, bags, device)
+            if frozen:
+                features.sum_scales(network, frozen)
+            self.stepper = BlendStepper(network, features, bags, self.folds, config, stage)
+        else:
+            self.features = open_features(network, bags, frozen, device, cache)
+            self.stepper = NetworkStepper(network, self.features, bags, config, stage)
 
     def run(
         self,
@@ -87,14 +98,13 @@ class StageTrainer:
         """Train from `state` to the last step, and select by `measure`; if that is None, the last step wins."""
         if state.step:
             self.network.load_state_dict(dict(state.weights))
-            for optimizer, saved in zip(self.optimizers, state.optimizers, strict=True):
+            for optimizer, saved in zip(self.stepper.optimizers, state.optimizers, strict=True):
                 optimizer.load_state_dict(saved)
             state.average = {name: value.to(self.device) for name, value in state.average.items()}
-        if not self.optimizers:
+        if not self.stepper.optimizers:
             state.step = self.config.steps - 1  # nothing to train: one step, to come to an end
-        while state.step < self.config.steps:
-            start = time.perf_counter()
-            losses = self.step(state.step)
+        start = time.perf_counter()
+        for losses in self.stepper.run(range(state.step, self.config.steps)):
             state.step += 1
             if state.step > self.config.average_from * self.config.steps:
                 self._average(state)
@@ -102,13 +112,8 @@ class StageTrainer:
             if state.step % self.config.check_every == 0 or state.step == self.config.steps:
                 self._check(state, measure)
                 on_check(state)
+            start = time.perf_counter()
         return state
-
-    def step(self, step: int) -> Losses:
-        """Train on one batch of equally many abnormal and normal videos, or on one for each network of a blend."""
-        if not self.network.training:
-            self.network.train()
-        return self._step_blend(step) if isinstance(self.network, Blend) else self._step_network(step)
 
     def calibrate(self, weights: Weights, reference: Reference) -> Calibrated:
         """Calibrate the scores of a blend on what its networks give the videos that they have not seen."""
@@ -128,54 +133,10 @@ class StageTrainer:
         }
         return Calibrated({**weights, **measured}, calibration, held_out.compute_auc(shares))
 
-    def _step_network(self, step: int) -> Losses:
-        generator = np.random.default_rng([self.config.seed, 2, self.stage, step])
-        torch.manual_seed(int(generator.integers(2**31)))
-        abnormal, normal = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
-        output = self.features.run(self.network, np.concatenate([abnormal, normal]))
-        losses = compute_losses(*_split(output, len(abnormal)), self.config.loss)
-        self._descend(self.optimizers[0], losses.total, step)
-        return losses
-
-    def _step_blend(self, step: int) -> Losses:
-        """The networks are independent: each has batches of its own, from the videos that it sees, and a thread."""
-        assert isinstance(self.network, Blend)
-        members = range(len(self.network.networks))
-        return Losses(sum(self.pool.map(lambda i: self._step_member(step, i), members), torch.zeros(())))
-
-    def _step_member(self, step: int, index: int) -> Tensor:
-        assert isinstance(self.network, Blend) and isinstance(self.features, PreparedFeatures)
-        network, model = self.network.networks[index], self.network.config
-        assert isinstance(network, CompactNetwork)
-        generator = np.random.default_rng([self.config.seed, 2, self.stage, step, index])
-        network.seed_dropout(int(generator.integers(2**31)))
-        hidden = self.bags.training[self.folds == model.held_out_folds[index]]
-        seen = [np.setdiff1d(kind, hidden) for kind in (self.bags.abnormal, self.bags.normal)]
-        abnormal, normal = draw_halves(seen[0], seen[1], self.config.videos_per_half, generator)
-        labels = torch.tensor([1.0] * len(abnormal) + [0.0] * len(normal), device=self.device)
-        top = self.config.loss.top_segments if model.losses[index] == "top" else None
-        logits = network(self.features.select(np.concatenate([abnormal, normal])))
-        loss = compute_balanced_loss(logits, labels, top)
-        self._descend(self.optimizers[index], loss, step)
-        return loss.detach().cpu()
-
     @cached_property
     def _current_weights(self) -> Weights:
         """Views of the network's weights, which training changes in place."""
         return self.network.state_dict()
-
-    def _make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        kind = torch.optim.AdamW if self.config.optimizer == "adamw" else torch.optim.Adam
-        rate, decay = self.config.learning_rate, self.config.weight_decay
-        return kind(network.parameters(), lr=rate, weight_decay=decay, fused=True)
-
-    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, step: int) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.config.schedule == "cosine":
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * (1 + math.cos(math.pi * step / self.config.steps)) / 2
-        optimizer.step()
 
     def _average(self, state: StageState) -> None:
         """Add the current weights to the mean of those since `average_from` (Izmailov et al., 2018)."""
@@ -189,7 +150,7 @@ class StageTrainer:
 
     def _check(self, state: StageState, measure: Measure | None) -> None:
         state.weights = _copy_weights(self.network)
-        state.optimizers = tuple(optimizer.state_dict() for optimizer in self.optimizers)
+        state.optimizers = tuple(optimizer.state_dict() for optimizer in self.stepper.optimizers)
         if isinstance(self.network, Blend) and (measure is not None or state.step == self.config.steps):
             self._set_spread(state)
         value = None if measure is None else self._measure(measure, state)
@@ -215,13 +176,20 @@ class StageTrainer:
         return value
 
 
-def make_features(network: Network, bags: Bags, device: torch.device) -> TrainingFeatures:
-    if not isinstance(network, Blend):
-        return Features(bags.view, network.config.scales, device)
+def prepare_features(network: Blend, bags: Bags, device: torch.device) -> PreparedFeatures:
+    """The features as a blend prepares them; fits its fixed part, and its linear model."""
     fit_preparation(network, bags)
     features = PreparedFeatures(network, bags, device)
     fit_linear(network, features, bags)
     return features
+
+
+def open_features(network: SSRL, bags: Bags, frozen: Sequence[int], device: torch.device, cache: Cache) -> Features:
+    """The features of the scales that are trained, and the sum over those that are not."""
+    trained = [scale for scale in network.config.scales if scale not in frozen]
+    videos = np.concatenate([bags.training, bags.held_out])
+    previous = sum_scales(network, bags.view, frozen, videos) if frozen else None
+    return Features(bags.view, trained, device, cache, previous)
 
 
 def compute_video_auc(network: Network, bags: Bags, features: TrainingFeatures) -> float | None:
@@ -231,13 +199,6 @@ def compute_video_auc(network: Network, bags: Bags, features: TrainingFeatures) 
     with torch.inference_mode():
         scores = [features.run(network, np.array([index])).scores.max().item() for index in bags.held_out]
     return float(roc_auc_score(bags.held_out_labels, scores))
-
-
-def _split(output: Output | BlendOutput, count: int) -> tuple[Output, Output]:
-    """Split a batch after its first `count` videos."""
-    assert isinstance(output, Output)
-    first, rest = slice(None, count), slice(count, None)
-    return tuple(Output(output.scores[part], output.features[part], output.crop_scores[part]) for part in (first, rest))  # type: ignore[return-value]
 
 
 def _copy_weights(network: Network) -> Weights:

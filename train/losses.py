@@ -35,6 +35,15 @@ class Losses:
         terms: list[Tensor] = list(vars(self).values())
         return sum(terms[1:], terms[0])
 
+    def __add__(self, other: Losses) -> Losses:
+        return Losses(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def scale(self, factor: float) -> Losses:
+        return Losses(*(factor * term for term in vars(self).values()))
+
+    def detach(self) -> Losses:
+        return Losses(*(term.detach() for term in vars(self).values()))
+
     def to_json(self) -> dict[str, float]:
         terms = {**vars(self), "total": self.total}
         return {name: round(float(term.detach()), 6) for name, term in terms.items()}

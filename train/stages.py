@@ -40,6 +40,7 @@ from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
 from ssrl.store.segments import open_segment_view
 from ssrl.train.data import Bags, Fold, compute_statistics, make_bags
+from ssrl.train.features import Cache
 from ssrl.train.held_out import CrossValidation, fit_reference
 from ssrl.train.loop import Calibrated, Measure, StageState, StageTrainer, Weights, compute_video_auc
 from ssrl.train.losses import Losses
@@ -101,6 +102,7 @@ class Trainer:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     test_auc: Measure | None = None
     fold: Fold | None = None  # to hold out, for cross-validation
+    cache: Cache = "auto"  # where the features of a stage are kept
 
     def run(self, watcher: TrainingWatcher, resume: bool = False) -> Run:
         """Train all stages; with `resume`, continue where the run in `folder` stopped."""
@@ -147,7 +149,7 @@ class Trainer:
         watcher: TrainingWatcher,
     ) -> StageResult:
         config = self.config.for_stage(stage)
-        trainer = StageTrainer(network, bags, config, stage, self.device)
+        trainer = StageTrainer(network, bags, config, stage, self.device, self.cache)
         reference = fit_reference(
             network, trainer.features, self.store.config.grids, bags, self.config.seed, self.device
         )

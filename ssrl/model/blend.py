@@ -33,6 +33,7 @@ class Prepared:
 
     scales: Mapping[int, tuple[Tensor, Tensor]]  # scale → pooled (R, F), patches (R, N, P)
     snippets: Tensor  # (B, T) rows of the above
+    previous: Tensor | None = None  # (R, W), the sum over scales that are left out
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,14 @@ class CompactNetwork(nn.Module):
 
     def embed(self, prepared: Prepared) -> Tensor:
         """What each snippet is by itself: (B, T, W)."""
-        features: Tensor = sum(branch(*prepared.scales[int(scale)]) for scale, branch in self.branches.items())
+        features = self.aggregate(prepared)
         return features[prepared.snippets]
+
+    def aggregate(self, prepared: Prepared) -> Tensor:
+        """Sum over the given scales and what precedes them: (R, W)."""
+        terms = [] if prepared.previous is None else [prepared.previous]
+        terms += [self.branches[str(scale)](*each) for scale, each in prepared.scales.items()]
+        return sum(terms[1:], terms[0])
 
     def relate(self, features: Tensor) -> Tensor:
         """(B, T, W) → logits (B, T)"""
@@ -252,6 +259,13 @@ class Blend(nn.Module):
         for scale, weight in model.weights.items():
             self.linear[str(scale)].data.copy_(weight)
         self.linear_bias.data.copy_(model.bias)
+
+    def freeze(self, scales: Sequence[int]) -> None:
+        """Leave the branches of some scales out of training."""
+        for network in self.networks:
+            assert isinstance(network, CompactNetwork)
+            for scale in scales:
+                network.branches[str(scale)].requires_grad_(False)
 
     def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
         """(B, T): the scores before the sigmoid."""

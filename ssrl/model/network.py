@@ -114,9 +114,12 @@ class SSRL(nn.Module):
     def forward(self, scales: Mapping[int, Tensor]) -> Output:
         return self.relate(self.embed(scales))
 
-    def embed(self, scales: Mapping[int, Tensor]) -> tuple[Tensor]:
-        """What each snippet is by itself: (B, T, C, D). Long videos can be embedded in parts."""
-        return (self.aggregate(scales).transpose(1, 2),)
+    def embed(self, scales: Mapping[int, Tensor], previous: Tensor | None = None) -> tuple[Tensor]:
+        """What each snippet is by itself: (B, T, C, D). Long videos can be embedded in parts. With `previous`, the sum
+        over some scales (B, C, T, D), `scales` holds the others.
+        """
+        given = {scale: scales[scale] for scale in self.config.scales} if previous is None else scales
+        return (self.aggregate(given, previous).transpose(1, 2),)
 
     def relate(self, embedded: Sequence[Tensor]) -> Output:
         """Relate and classify the snippets of whole videos."""
@@ -129,7 +132,7 @@ class SSRL(nn.Module):
 
     def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
         """(B, T): the scores before the sigmoid, mean over crops. They do not saturate, so gradients do not vanish."""
-        snippets = self.aggregate(scales)
+        snippets = self.embed(scales)[0].transpose(1, 2)
         B, C, T, D = snippets.shape
         related = self.vtr(snippets.reshape(B * C, T, D))
         return self.classifier.logits(related).view(B, C, T).mean(dim=1)
@@ -140,14 +143,25 @@ class SSRL(nn.Module):
             return torch.zeros(self.config.feature_dim)
         return self.standardize[str(scale)].get_buffer("mean")
 
-    def aggregate(self, scales: Mapping[int, Tensor]) -> Tensor:
-        """Sum over scales, φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each crop."""
-        kept = self._draw_kept_scales(len(scales[self.config.scales[0]]))
-        terms = []
-        for i, scale in enumerate(self.config.scales):
+    def aggregate(self, scales: Mapping[int, Tensor], previous: Tensor | None = None) -> Tensor:
+        """Sum over the given scales and `previous`, φ' of Sect. 3.3: (B, C, T, D). Patch branches are added to each
+        crop.
+        """
+        given = [scale for scale in self.config.scales if scale in scales]
+        earlier = [] if previous is None else [previous]
+        kept = self._draw_kept_scales(len(scales[given[0]]), len(earlier) + len(given))
+        terms = [x if kept is None else x * kept[:, :1, None, None].to(x) for x in earlier]
+        for i, scale in enumerate(given, len(earlier)):
             x = self._standardize(scale, scales)
             terms.append(self._reduce(scale, x) if kept is None else self._reduce_kept(scale, x, kept[:, i]))
         return torch.stack(torch.broadcast_tensors(*terms)).sum(dim=0)
+
+    def freeze(self, scales: Sequence[int]) -> None:
+        """Leave the branches of some scales out of training."""
+        for modules in (self.psr, self.mpa):
+            for scale in scales:
+                if str(scale) in modules:
+                    modules[str(scale)].requires_grad_(False)
 
     @property
     def has_attention(self) -> bool:
@@ -163,11 +177,11 @@ class SSRL(nn.Module):
         standardized = self._standardize(scale, {scale: x})
         return network.attention(standardized.reshape(B * T, N, D)).view(B, T, N, N)
 
-    def _draw_kept_scales(self, num_videos: int) -> Tensor | None:
+    def _draw_kept_scales(self, num_videos: int, num_scales: int) -> Tensor | None:
         """Draw the kept scales under scale dropout; None: every video keeps all scales."""
         if not (self.training and self.config.scale_dropout):
             return None
-        return draw_kept_scales(num_videos, len(self.config.scales), self.config.scale_dropout)
+        return draw_kept_scales(num_videos, num_scales, self.config.scale_dropout)
 
     def _reduce(self, scale: int, x: Tensor) -> Tensor:
         """Compute one scale's term of φ': (B, C, T, D), C = 1 for patches."""
@@ -175,6 +189,8 @@ class SSRL(nn.Module):
             return x.transpose(1, 2)
         B, T, N, D = x.shape
         patches = x.reshape(B * T, N, D)
+        if torch.is_autocast_enabled(x.device.type):
+            patches = patches.to(torch.get_autocast_dtype(x.device.type))  # once, not in every layer
         psr = self._find_psr(scale)
         if psr is not None:
             patches = psr(patches)

@@ -66,7 +66,7 @@ def test_a_network_does_not_see_its_fold(bags: Bags, store: Store) -> None:
         hidden = trainer.features.prepared.snippets[places]
         for pooled, _ in trainer.features.prepared.scales.values():
             pooled[hidden.unique()] += change
-        trainer.step(0)
+        next(trainer.stepper.run(range(1)))
         gradients.append([network.get_parameter(f"networks.{i}.fc1.weight").grad for i in (0, 2)])
     (first, other), (first_changed, other_changed) = gradients
     assert first is not None and first_changed is not None and torch.equal(first, first_changed)

@@ -310,16 +310,19 @@ def test_a_video_is_scored_block_by_block_as_in_one(
     assert again == (None if distance is None else pytest.approx(distance, rel=1e-5))
 
 
-def test_the_map_points_at_the_planted_patch(store: Store, tmp_path: Path) -> None:
-    run = trainer(store, tmp_path, scales=(2,), steps=80).run(TrainingWatcher())
+def test_the_map_points_at_the_planted_patch(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "features", videos=64)
+    run = trainer(store, tmp_path / "run", scales=(2,), steps=80, videos_per_half=16).run(TrainingWatcher())
     assert (run.stages[-1].last_test_auc or 0) > 0.85
     network = load_checkpoint(run.best).build_network()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
+    hits = []
     for record in store.records("test"):
         if record.video.label:
-            features = {2: store.features(record.id, 2)}
-            masks = compute_contribution_masks(network, features, 4, grids)
-            assert masks[2].shape == (2, 3) and masks[2].argmax() == 0 and masks[2].max() == 1
+            masks = compute_contribution_masks(network, {2: store.features(record.id, 2)}, 4, grids)
+            assert masks[2].shape == (2, 3) and masks[2].max() == 1
+            hits.append(masks[2].argmax() == 0)
+    assert len(hits) == 16 and np.mean(hits) > 0.75
 
 
 def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
