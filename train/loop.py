@@ -22,6 +22,7 @@ from ssrl.model.build import Network
 from ssrl.model.network import Output
 from ssrl.train.blend import PreparedFeatures, fit_linear, fit_preparation, measure_spread
 from ssrl.train.data import Bags, Features, TrainingFeatures, draw_halves
+from ssrl.train.finite import TrainedBatch, check_losses, check_scores, check_weights
 from ssrl.train.held_out import Reference, score_held_out
 from ssrl.train.losses import Losses, compute_balanced_loss, compute_losses
 
@@ -74,15 +75,21 @@ class StageTrainer:
             self.folds = bags.assign_folds(network.config.num_folds, config.seed)
         # A network's operations are too small to divide among threads.
         self.pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
-        trained = network.networks if isinstance(network, Blend) else [network]  # none in a linear model
-        self.optimizers = [self._make_optimizer(each) for each in trained]
+        self.trained = list(network.networks) if isinstance(network, Blend) else [network]  # none in a linear model
+        self.optimizers = [self._make_optimizer(each) for each in self.trained]
+        self.batches: dict[int, TrainedBatch] = {}  # the last of each network
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Of the last step."""
+        return self.optimizers[0].param_groups[0]["lr"] if self.optimizers else None
 
     def run(
         self,
         state: StageState,
         measure: Measure | None,
         on_step: Callable[[int, Losses, float], None],
-        on_check: Callable[[StageState], None],
+        on_check: Callable[[StageState, float | None], None],
     ) -> StageState:
         """Train from `state` to the last step, and select by `measure`; if that is None, the last step wins."""
         if state.step:
@@ -100,8 +107,7 @@ class StageTrainer:
                 self._average(state)
             on_step(state.step, losses, time.perf_counter() - start)
             if state.step % self.config.check_every == 0 or state.step == self.config.steps:
-                self._check(state, measure)
-                on_check(state)
+                on_check(state, self._check(state, measure))
         return state
 
     def step(self, step: int) -> Losses:
@@ -132,9 +138,13 @@ class StageTrainer:
         generator = np.random.default_rng([self.config.seed, 2, self.stage, step])
         torch.manual_seed(int(generator.integers(2**31)))
         abnormal, normal = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
-        output = self.features.run(self.network, np.concatenate([abnormal, normal]))
+        videos = np.concatenate([abnormal, normal])
+        batch = self._note_batch(step, 0, videos)
+        output = self.features.run(self.network, videos)
+        check_scores(output.scores, batch)
         losses = compute_losses(*_split(output, len(abnormal)), self.config.loss)
         self._descend(self.optimizers[0], losses.total, step)
+        check_losses(losses, batch)
         return losses
 
     def _step_blend(self, step: int) -> Losses:
@@ -154,10 +164,22 @@ class StageTrainer:
         abnormal, normal = draw_halves(seen[0], seen[1], self.config.videos_per_half, generator)
         labels = torch.tensor([1.0] * len(abnormal) + [0.0] * len(normal), device=self.device)
         top = self.config.loss.top_segments if model.losses[index] == "top" else None
-        logits = network(self.features.select(np.concatenate([abnormal, normal])))
+        videos = np.concatenate([abnormal, normal])
+        logits = network(self.features.select(videos))
         loss = compute_balanced_loss(logits, labels, top)
         self._descend(self.optimizers[index], loss, step)
-        return loss.detach().cpu()
+        loss = loss.detach().cpu()
+        check_losses(Losses(loss), self._note_batch(step, index, videos))
+        return loss
+
+    def _note_batch(self, step: int, index: int, videos: np.ndarray) -> TrainedBatch:
+        """Keep what a network was trained on, for messages."""
+        ids = tuple(dict.fromkeys(self.bags.view.ids[video] for video in videos))
+        network = ""
+        if isinstance(self.network, Blend):
+            network = f"network {index + 1} of {len(self.trained)} ({self.network.config.losses[index]})"
+        self.batches[index] = TrainedBatch(self.stage, step + 1, ids, network, self.config.learning_rate)
+        return self.batches[index]
 
     @cached_property
     def _current_weights(self) -> Weights:
@@ -187,7 +209,11 @@ class StageTrainer:
         average([state.average[name] for name in averaged], [weights[name] for name in averaged], state.num_averaged)
         state.num_averaged += 1
 
-    def _check(self, state: StageState, measure: Measure | None) -> None:
+    def _check(self, state: StageState, measure: Measure | None) -> float | None:
+        """Take the state, and measure it."""
+        # Between checks, weights that a gradient spoiled show in the next step; a state must not be taken before that.
+        for index, (network, optimizer) in enumerate(zip(self.trained, self.optimizers, strict=True)):
+            check_weights(network, optimizer, self.batches[index])
         state.weights = _copy_weights(self.network)
         state.optimizers = tuple(optimizer.state_dict() for optimizer in self.optimizers)
         if isinstance(self.network, Blend) and (measure is not None or state.step == self.config.steps):
@@ -196,6 +222,7 @@ class StageTrainer:
         if value is None or state.best_value is None or value >= state.best_value:  # the later of equals
             state.best_value, state.best_step = value, state.step
             state.best_weights = {name: tensor.clone() for name, tensor in state.result.items()}
+        return value
 
     def _set_spread(self, state: StageState) -> None:
         """Measure how far the logits of a blend spread with the resulting weights, which weighs its members."""
