@@ -95,6 +95,10 @@ class TrainConfig:
         share = 1.0 if stage == 1 else self.later_share
         return replace(self, steps=max(1, round(share * self.steps)))
 
+    def count_steps_before(self, stage: int) -> int:
+        """The steps of all earlier stages."""
+        return sum(self.for_stage(earlier).steps for earlier in range(1, stage))
+
 
 @dataclass(frozen=True)
 class Calibration:

@@ -10,14 +10,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, Self, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
+from rich.text import Text
 
 from ssrl.faults import describe_error
 
@@ -83,11 +84,23 @@ def as_percent(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.2%}"
 
 
-class ProgressBar:
-    """A bar on stderr with count, time, ETA and a status, which is cut to fit; silent if stderr is not a terminal."""
+class BarsAboveStatus(Progress):
+    """Bars, and the status of the last one on a line of its own."""
 
-    def __init__(self, title: str = "", unit: str = "videos") -> None:
-        self._bar = Progress(
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.tasks:
+            yield Text(self.tasks[-1].fields["status"], no_wrap=True, overflow="ellipsis")
+
+
+class ProgressBar:
+    """A bar on stderr with count, time, ETA and a status, which is cut to fit; a long one stands below. Silent if
+    stderr is not a terminal.
+    """
+
+    def __init__(self, title: str = "", unit: str = "videos", long_status: bool = False) -> None:
+        status = "" if long_status else "{task.fields[status]}"
+        self._bar = (BarsAboveStatus if long_status else Progress)(
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
@@ -95,7 +108,7 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            TextColumn(status, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=notes,
             expand=True,
             disable=not notes.is_terminal,

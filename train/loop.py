@@ -88,12 +88,18 @@ class StageTrainer:
             self.features = open_features(network, bags, frozen, device, cache)
             self.stepper = NetworkStepper(network, self.features, bags, config, stage)
 
+    @property
+    def learning_rate(self) -> float | None:
+        """Of the last step."""
+        optimizers = self.stepper.optimizers
+        return optimizers[0].param_groups[0]["lr"] if optimizers else None
+
     def run(
         self,
         state: StageState,
         measure: Measure | None,
         on_step: Callable[[int, Losses, float], None],
-        on_check: Callable[[StageState], None],
+        on_check: Callable[[StageState, float | None], None],
     ) -> StageState:
         """Train from `state` to the last step, and select by `measure`; if that is None, the last step wins."""
         if state.step:
@@ -110,8 +116,7 @@ class StageTrainer:
                 self._average(state)
             on_step(state.step, losses, time.perf_counter() - start)
             if state.step % self.config.check_every == 0 or state.step == self.config.steps:
-                self._check(state, measure)
-                on_check(state)
+                on_check(state, self._check(state, measure))
             start = time.perf_counter()
         return state
 
@@ -148,7 +153,10 @@ class StageTrainer:
         average([state.average[name] for name in averaged], [weights[name] for name in averaged], state.num_averaged)
         state.num_averaged += 1
 
-    def _check(self, state: StageState, measure: Measure | None) -> None:
+    def _check(self, state: StageState, measure: Measure | None) -> float | None:
+        """Take the state, and measure it."""
+        # Between checks, weights that a gradient spoiled show in the next step; a state must not be taken before that.
+        self.stepper.check_weights()
         state.weights = _copy_weights(self.network)
         state.optimizers = tuple(optimizer.state_dict() for optimizer in self.stepper.optimizers)
         if isinstance(self.network, Blend) and (measure is not None or state.step == self.config.steps):
@@ -157,6 +165,7 @@ class StageTrainer:
         if value is None or state.best_value is None or value >= state.best_value:  # the later of equals
             state.best_value, state.best_step = value, state.step
             state.best_weights = {name: tensor.clone() for name, tensor in state.result.items()}
+        return value
 
     def _set_spread(self, state: StageState) -> None:
         """Measure how far the logits of a blend spread with the resulting weights, which weighs its members."""

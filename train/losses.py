@@ -6,7 +6,8 @@ Video i of the abnormal half and video i of the normal half are a pair of eq. 8.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,35 +19,44 @@ from ssrl.model.network import Output
 SCORE_FLOOR = 1e-6  # keeps the logarithms of eq. 9 finite
 
 
-ZERO = torch.zeros(())
-
-
 @dataclass(frozen=True)
 class Losses:
-    """The terms of eq. 10, weighted; `total` is their sum."""
+    """The terms of eq. 10, weighted; `total` is their sum. A blend has the first alone."""
 
     classification: Tensor
-    magnitude: Tensor = ZERO
-    sparsity: Tensor = ZERO
-    smoothness: Tensor = ZERO
+    magnitude: Tensor | None = None
+    sparsity: Tensor | None = None
+    smoothness: Tensor | None = None
+
+    @property
+    def terms(self) -> dict[str, Tensor]:
+        every = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: term for name, term in every.items() if term is not None}
 
     @property
     def total(self) -> Tensor:
-        terms: list[Tensor] = list(vars(self).values())
-        return sum(terms[1:], terms[0])
+        first, *rest = self.terms.values()
+        return sum(rest, first)
+
+    @cached_property
+    def floats(self) -> dict[str, float]:
+        """The terms and their total, in one transfer from a GPU."""
+        terms = {**self.terms, "total": self.total}
+        return dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
 
     def __add__(self, other: Losses) -> Losses:
-        return Losses(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        """Of parts of a batch, which have the same terms."""
+        return Losses(**{name: term + other.terms[name] for name, term in self.terms.items()})
 
-    def scale(self, factor: float) -> Losses:
-        return Losses(*(factor * term for term in vars(self).values()))
+    def scale(self, share: float) -> Losses:
+        return Losses(**{name: share * term for name, term in self.terms.items()})
 
     def detach(self) -> Losses:
-        return Losses(*(term.detach() for term in vars(self).values()))
+        return Losses(**{name: term.detach() for name, term in self.terms.items()})
 
     def to_json(self) -> dict[str, float]:
-        terms = {**vars(self), "total": self.total}
-        return {name: round(float(term.detach()), 6) for name, term in terms.items()}
+        """To six digits."""
+        return {name: float(f"{value:.6g}") for name, value in self.floats.items()}
 
 
 def compute_losses(abnormal: Output, normal: Output, config: LossConfig, training: bool = True) -> Losses:

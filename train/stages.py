@@ -10,13 +10,10 @@ A run is a folder: best.pt and last.pt (of the last finished stage), stage-N.pt,
 from __future__ import annotations
 
 import hashlib
-import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -42,15 +39,18 @@ from ssrl.store.segments import open_segment_view
 from ssrl.train.data import Bags, Fold, compute_statistics, make_bags
 from ssrl.train.features import Cache
 from ssrl.train.held_out import CrossValidation, fit_reference
+from ssrl.train.log import LOG, CheckRecord, Log, StepRecord
 from ssrl.train.loop import Calibrated, Measure, StageState, StageTrainer, Weights, compute_video_auc
 from ssrl.train.losses import Losses
 
-BEST, LAST, STATE, LOG = "best.pt", "last.pt", "state.pt", "log.jsonl"
+BEST, LAST, STATE = "best.pt", "last.pt", "state.pt"
 SAVE_SECONDS = 10.0  # between two saved states, at least
 
 
 class TrainingWatcher:
-    """Callbacks of a training run. They do nothing: override those of interest."""
+    """Callbacks of a training run. They do nothing: override those of interest. Steps, checks and results are in the
+    run's log before they are told.
+    """
 
     def fold_begins(self, recipe: str, index: int, count: int) -> None: ...
 
@@ -60,7 +60,9 @@ class TrainingWatcher:
 
     def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None: ...
 
-    def step_done(self, step: int, losses: Losses) -> None: ...
+    def step_done(self, record: StepRecord) -> None: ...
+
+    def check_done(self, record: CheckRecord) -> None: ...
 
     def stage_ends(self, result: StageResult) -> None: ...
 
@@ -107,6 +109,7 @@ class Trainer:
     def run(self, watcher: TrainingWatcher, resume: bool = False) -> Run:
         """Train all stages; with `resume`, continue where the run in `folder` stopped."""
         done, state = self._load_progress(resume)
+        self._log.cut_back(len(done) + 1, state.step)
         self.store.check_scales(self.config.scales)
         view = open_segment_view(self.store, self.config.num_segments)
         held_out = self.config.val_fraction if self.config.select == "val" else 0.0
@@ -160,16 +163,19 @@ class Trainer:
         start = saved = time.monotonic()
 
         def on_step(step: int, losses: Losses, seconds: float) -> None:
-            watcher.step_done(step, losses)
-            self._log({"stage": stage, "step": step, "seconds": round(seconds, 4), **losses.to_json()})
+            record = StepRecord(stage, step, round(seconds, 4), trainer.learning_rate, losses.to_json())
+            self._log.append(record)
+            watcher.step_done(record)
 
-        def on_check(state: StageState) -> None:
+        def on_check(state: StageState, value: float | None) -> None:
             nonlocal saved
+            if self.config.select != "last":
+                record = CheckRecord(stage, state.step, self.config.select, value)
+                self._log.append(record)
+                watcher.check_done(record)
             if time.monotonic() - saved >= SAVE_SECONDS:
                 self._save_state(stage, done, state)
                 saved = time.monotonic()
-            if state.best_value is not None:
-                self._log({"stage": stage, "step": state.step, self.config.select: state.best_value})
 
         state = trainer.run(state, self._choose_measure(bags, trainer), on_step, on_check)
         last = trainer.calibrate(state.result, reference)
@@ -231,8 +237,8 @@ class Trainer:
         else:
             save_checkpoint(self.folder / BEST, self._make_checkpoint(model, best, results, domain))
         copy(self.folder / BEST, self._get_stage_path(result.stage))
+        self._log.append(result)  # before the state, so that no resumed run lacks it
         self._save_state(result.stage + 1, results, StageState())
-        self._log(to_plain(result))
 
     def _make_checkpoint(
         self, model: AnyModelConfig, best: Calibrated, results: list[StageResult], domain: Domain | None
@@ -292,9 +298,9 @@ class Trainer:
     def _get_stage_path(self, stage: int) -> Path:
         return self.folder / f"stage-{stage}.pt"
 
-    def _log(self, entry: Mapping[str, Any]) -> None:
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+    @property
+    def _log(self) -> Log:
+        return Log(self.folder / LOG)
 
 
 def fingerprint_videos(store: Store) -> str:

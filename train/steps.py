@@ -20,6 +20,7 @@ from ssrl.model.network import SSRL, Output
 from ssrl.train.blend import PreparedFeatures
 from ssrl.train.data import Bags, draw_halves
 from ssrl.train.features import Batch, Features, read_ahead
+from ssrl.train.finite import TrainedBatch, check_losses, check_scores, check_weights
 from ssrl.train.losses import Losses, compute_balanced_loss, compute_losses
 
 
@@ -30,7 +31,10 @@ class Stepper(Protocol):
     def optimizers(self) -> Sequence[torch.optim.Optimizer]: ...
 
     def run(self, steps: range) -> Iterator[Losses]:
-        """Take some steps, and yield the loss of each."""
+        """Take some steps, and yield the loss of each. Raises a UserError for one that is not finite."""
+
+    def check_weights(self) -> None:
+        """Raise a UserError if the last step left weights that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Halves:
     num_abnormal: int
     share: float  # of the whole batch
     seed: int  # of the step's dropout
+    trained: TrainedBatch
 
 
 class NetworkStepper:
@@ -72,24 +77,32 @@ class NetworkStepper:
                 self.network.train()
                 torch.manual_seed(halves.seed)
                 self.optimizers[0].zero_grad(set_to_none=True)
+            self.trained = halves.trained
             losses = self._compute_losses(halves).scale(halves.share)
             losses.total.backward()
             sums.append(losses.detach())
             if part.index == self.num_parts - 1:
                 descend(self.optimizers[0], self.config, part.step)
-                yield sum(sums[1:], sums[0])
+                total = sum(sums[1:], sums[0])
+                check_losses(total, self.trained)
+                yield total
                 sums = []
+
+    def check_weights(self) -> None:
+        check_weights(self.network, self.optimizers[0], self.trained)
 
     def _read(self, part: Part) -> Halves:
         generator = np.random.default_rng([self.config.seed, 2, self.stage, part.step])
         seed = int(generator.integers(2**31))
         halves = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
         abnormal, normal = (np.array_split(half, self.num_parts)[part.index] for half in halves)
-        videos = self.features.load(np.concatenate([abnormal, normal]))
-        return Halves(videos, len(abnormal), len(abnormal) / len(halves[0]), seed)
+        videos = np.concatenate([abnormal, normal])
+        trained = describe_batch(self.bags, self.config, self.stage, part.step, videos)
+        return Halves(self.features.load(videos), len(abnormal), len(abnormal) / len(halves[0]), seed, trained)
 
     def _compute_losses(self, halves: Halves) -> Losses:
         output = halves.videos.run(self.network, autocast=self.config.precision == "bfloat16")
+        check_scores(output.scores, halves.trained)
         abnormal, normal = slice(halves.num_abnormal), slice(halves.num_abnormal, None)
         return compute_losses(_take(output, abnormal), _take(output, normal), self.config.loss)
 
@@ -115,6 +128,7 @@ class BlendStepper:
         self.config = config
         self.stage = stage
         self.optimizers = [make_optimizer(each, config) for each in network.networks]  # none in a linear model
+        self.trained: dict[int, TrainedBatch] = {}  # the last batch of each network
 
     def run(self, steps: range) -> Iterator[Losses]:
         members = range(len(self.network.networks))
@@ -135,12 +149,28 @@ class BlendStepper:
         abnormal, normal = draw_halves(seen[0], seen[1], self.config.videos_per_half, generator)
         labels = torch.tensor([1.0] * len(abnormal) + [0.0] * len(normal), device=self.features.device)
         top = self.config.loss.top_segments if model.losses[index] == "top" else None
-        logits = network(self.features.select_for(index, np.concatenate([abnormal, normal])))
+        videos = np.concatenate([abnormal, normal])
+        name = f"network {index + 1} of {len(model.losses)} ({model.losses[index]})"
+        self.trained[index] = describe_batch(self.bags, self.config, self.stage, step, videos, name)
+        logits = network(self.features.select_for(index, videos))
         loss = compute_balanced_loss(logits, labels, top)
         self.optimizers[index].zero_grad(set_to_none=True)
         loss.backward()
         descend(self.optimizers[index], self.config, step)
-        return loss.detach().cpu()
+        loss = loss.detach().cpu()
+        check_losses(Losses(loss), self.trained[index])
+        return loss
+
+    def check_weights(self) -> None:
+        for index, (network, optimizer) in enumerate(zip(self.network.networks, self.optimizers, strict=True)):
+            check_weights(network, optimizer, self.trained[index])
+
+
+def describe_batch(
+    bags: Bags, config: TrainConfig, stage: int, step: int, videos: np.ndarray, network: str = ""
+) -> TrainedBatch:
+    ids = tuple(dict.fromkeys(bags.view.ids[video] for video in videos))
+    return TrainedBatch(stage, step + 1, ids, network, config.learning_rate)
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

@@ -18,9 +18,11 @@ from ssrl.evaluate.protocol import VideoScores
 from ssrl.extract.pipeline import ExtractionWatcher
 from ssrl.store.layout import StoredVideo
 from ssrl.train.held_out import CrossValidation
-from ssrl.train.losses import Losses
+from ssrl.train.log import CheckRecord, StepRecord
 from ssrl.train.stages import TrainingWatcher
 from ssrl.workflows.evaluate import EvaluationWatcher
+
+LINE_SECONDS = 30.0  # between two lines about the steps of training
 
 
 class ExtractionProgress(ProgressBar, ExtractionWatcher):
@@ -79,10 +81,10 @@ class ExtractionProgress(ProgressBar, ExtractionWatcher):
 
 
 class TrainingProgress(ProgressBar, TrainingWatcher):
-    """A bar per stage, and a line at its end."""
+    """A bar per stage, or a line now and then, and a line at its end."""
 
     def __init__(self) -> None:
-        super().__init__(unit="steps")
+        super().__init__(unit="steps", long_status=True)
 
     def fold_begins(self, recipe: str, index: int, count: int) -> None:
         note(f"{recipe}, fold {index + 1} of {count}")
@@ -96,11 +98,22 @@ class TrainingProgress(ProgressBar, TrainingWatcher):
     def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None:
         title = f"stage {stage}, scales {','.join(map(str, scales))}"
         self.begin(title, last_step, first_step)
+        self._first_step, self._last_step, self._metric = first_step, last_step, ""
+        self._began = self._noted = time.monotonic()
         if not notes.is_terminal:
             note(f"{title}: {last_step - first_step} steps")
 
-    def step_done(self, step: int, losses: Losses) -> None:
-        self.advance(f"loss {losses.total.item():.3f}")
+    def step_done(self, record: StepRecord) -> None:
+        status = f"{self._metric}{describe_losses(record)}"
+        self.advance(status)
+        now = time.monotonic()
+        if not notes.is_terminal and now - self._noted >= LINE_SECONDS:
+            self._noted = now
+            left = (now - self._began) / (record.step - self._first_step) * (self._last_step - record.step)
+            note(f"stage {record.stage}, step {record.step} of {self._last_step}: {status}, {left:.0f} s left")
+
+    def check_done(self, record: CheckRecord) -> None:
+        self._metric = f"{record.metric} AUC {as_percent(record.value)}, "
 
     def stage_ends(self, result: StageResult) -> None:
         aucs = describe_aucs(result.held_out_auc, result.last_test_auc)
@@ -112,6 +125,13 @@ def describe_unnamed(video_ids: list[str], store: Path) -> str:
         f"stored videos that no table names any more: {len(video_ids)}, e.g. {video_ids[0]}; training and evaluation "
         f"leave them out, ssrl-store prune {store} deletes them"
     )
+
+
+def describe_losses(record: StepRecord) -> str:
+    """ "loss 2.22 (classification 2.08, magnitude 0.0098)"; the total alone if that is one term."""
+    terms = {name: f"{value:.3g}" for name, value in record.losses.items()}
+    total = f"loss {terms.pop('total')}"
+    return f"{total} ({', '.join(f'{name} {value}' for name, value in terms.items())})" if len(terms) > 1 else total
 
 
 def describe_aucs(held_out: float | None, test: float | None) -> str:

@@ -40,6 +40,7 @@ LINK = Path("best.pt")  # to the checkpoint of the last run without --out
 @option(TrainRequest, "no_dilated", help="Ablation: PSR without its dilated convolutions (Table 5).")
 @option(TrainRequest, "no_non_local", help="Ablation: PSR without its non-local block (Table 5).")
 @option(TrainRequest, "resume", help="Resume the run in --out.")
+@option(TrainRequest, "tensorboard", help="Write scalars for TensorBoard to the run's folder tensorboard.")
 @handle_errors
 def main(**options: Any) -> None:
     """Train PSR, MPA, VTR and the classifier on video-level labels, adding one scale per stage.

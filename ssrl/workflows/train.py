@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,11 +45,14 @@ class TrainRequest:
     no_non_local: bool = False
     device: Device = "auto"
     resume: bool = False  # the run in `out`
+    tensorboard: bool = False  # write scalars below `out`/tensorboard
     cv: int | None = None  # folds of a cross-validation; None: five for "auto", else none
 
     def __post_init__(self) -> None:
         if self.cv is not None and self.cv < 2:
             raise UserError(f"a cross-validation needs at least 2 folds, not {self.cv}; change --cv")
+        if self.cv is not None and self.recipe != AUTO and self.tensorboard:
+            raise UserError("--cv compares recipes and leaves no run for --tensorboard to show; leave one of them out")
         if "," in self.recipe and self.cv is None:
             raise UserError(f"to train {self.recipe}, choose one of them; to compare them, add --cv 5")
         if self.recipe == AUTO or "," in self.recipe:
@@ -82,15 +86,21 @@ class TrainRequest:
 
 
 def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -> Run:
-    """Train stage by stage, testing each stage if the test videos have frame labels. The recipe "auto" is chosen by a
-    cross-validation first.
+    """Train stage by stage, testing each stage if the test videos have frame labels, and draw the curves of each. The
+    recipe "auto" is chosen by a cross-validation first.
 
-    Raises a UserError if the store lacks a scale, or normal or abnormal videos, or if the folder holds another run.
+    Raises a UserError if the store lacks a scale, or normal or abnormal videos, if the folder holds another run, or if
+    a loss is not finite.
     """
     from ssrl.files import check_output
     from ssrl.store.reader import Store, find_store
     from ssrl.train.stages import TrainingWatcher
+    from ssrl.workflows.curves import CurveDrawer
+    from ssrl.workflows.tensorboard import TensorBoardWriter, check_tensorboard
+    from ssrl.workflows.watchers import Watchers
 
+    if request.tensorboard:
+        check_tensorboard()
     watcher = watcher or TrainingWatcher()
     check_output(request.out or Path(RUNS), is_folder=True)
     if request.recipe == AUTO:
@@ -98,7 +108,12 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
         watcher.recipe_chosen(result)
         request = replace(request, recipe=result.best, cv=None)
     store = Store(request.features or find_store(Path("features")))
-    return open_trainer(request, store).run(watcher, request.resume)
+    trainer = open_trainer(request, store)
+    with ExitStack() as stack:
+        watchers = [watcher, CurveDrawer(trainer.folder)]
+        if request.tensorboard:
+            watchers.append(stack.enter_context(TensorBoardWriter(trainer.folder, trainer.config)))
+        return trainer.run(Watchers(*watchers), request.resume)
 
 
 def cross_validate(request: TrainRequest, watcher: TrainingWatcher | None = None) -> CrossValidation:

@@ -102,7 +102,7 @@ def test_imports_leave_out_what_takes_long(name: str) -> None:
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert name in loaded
     slow = {"torch", "numpy", "av", "h5py", "sklearn", "scipy", "openvino", "PIL", "matplotlib", "requests"}
-    assert not loaded & slow
+    assert not loaded & (slow | {"tensorboard"})
 
 
 def test_the_api_has_what_it_lists() -> None:
@@ -163,6 +163,7 @@ def test_a_missing_scale_is_named(planted: Store, tmp_path: Path) -> None:
         (train.main, ["--members", "0"]),
         (train.main, ["--recipe", "paper", "--members", "2"]),
         (train.main, ["--recipe", "linear", "--no-psr"]),
+        (train.main, ["--recipe", "linear", "--cv", "2", "--tensorboard"]),
         (evaluate.main, ["--ckpt", "x.pt", "--protocol", "mine"]),
         (train.main, ["--scales", "1,1"]),
         (evaluate.main, []),

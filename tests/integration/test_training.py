@@ -1,6 +1,5 @@
 """Training: the stages hand over, runs resume to the bit, and what is planted is found."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from ssrl.evaluate import scoring
 from ssrl.evaluate.scoring import (
     compute_attention_masks,
     compute_contribution_masks,
-    make_frame_auc,
     score_snippets,
     score_split,
 )
@@ -28,35 +26,16 @@ from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds, open_segment_view, pool_segments
 from ssrl.train import stages
 from ssrl.train.data import compute_statistics, draw, make_bags
-from ssrl.train.losses import Losses, compute_losses, select_top_k
-from ssrl.train.stages import Trainer, TrainingWatcher
+from ssrl.train.losses import compute_losses, select_top_k
+from ssrl.train.stages import TrainingWatcher
 from ssrl.workflows.train import TrainRequest, train_model
 from tests.stores import D, write_store
-
-
-class StoppingWatcher(TrainingWatcher):
-    """Stops the run after a step of a stage."""
-
-    def __init__(self, stop_at: tuple[int, int]) -> None:
-        self.stop_at, self.stage = stop_at, 0
-
-    def stage_begins(self, stage: int, scales: tuple[int, ...], first_step: int, last_step: int) -> None:
-        self.stage = stage
-
-    def step_done(self, step: int, losses: Losses) -> None:
-        if (self.stage, step) == self.stop_at:
-            raise KeyboardInterrupt
+from tests.training import StoppingWatcher, trainer
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return write_store(tmp_path_factory.mktemp("features") / "planted")
-
-
-def trainer(store: Store, folder: Path, recipe: str = "paper", **changes: Any) -> Trainer:
-    settings = {"scales": (1, 2), "steps": 10, "check_every": 4, "videos_per_half": 4, **changes}
-    config = find_recipe(recipe).training(**settings)
-    return Trainer(store, folder, config, RECIPES[recipe].model(D, config.scales), test_auc=make_frame_auc(store))
 
 
 @pytest.mark.parametrize("recipe", ["blend", "linear"])
@@ -186,14 +165,6 @@ def test_what_is_selected_is_told_and_the_last_step_beside_it(store: Store, tmp_
         assert result.selection_value == result.selected_test_auc >= result.last_test_auc
 
 
-def test_the_log_has_a_line_a_step_and_a_line_a_stage(store: Store, tmp_path: Path) -> None:
-    trainer(store, tmp_path, steps=3, scales=(1,)).run(TrainingWatcher())
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines[:3]] == [1, 2, 3]
-    assert all(np.isfinite(line["total"]) for line in lines[:3])
-    assert lines[-1]["last_step"] == 3
-
-
 def test_validation_videos_are_training_videos_that_are_not_trained_on(store: Store) -> None:
     bags = make_bags(store, open_segment_view(store), 0.25, seed=0)
     everything = np.concatenate([bags.training, bags.held_out])
@@ -250,16 +221,16 @@ def test_equations_7_to_10_by_hand() -> None:
     assert select_top_k(abnormal.magnitudes, config).tolist() == [[2, 0]]
     losses = compute_losses(abnormal, normal, config)
     cross_entropy = -(np.log(0.9) + np.log(0.6)) - (np.log(1 - 0.1) + np.log(1 - 0.5))
-    assert losses.classification.item() == pytest.approx(cross_entropy / 2, rel=1e-5)  # the mean of two videos
-    assert losses.magnitude.item() == pytest.approx(1e-4 * (100 - 40 + 6), rel=1e-5)
-    assert losses.sparsity.item() == pytest.approx(8e-3 * (0.9 + 0.2 + 0.6), rel=1e-5)
-    assert losses.smoothness.item() == pytest.approx(8e-4 * (0.7**2 + 0.4**2), rel=1e-5)
-    assert losses.total.item() == pytest.approx(sum(list(losses.to_json().values())[:4]), rel=1e-4)
+    assert losses.floats["classification"] == pytest.approx(cross_entropy / 2, rel=1e-5)  # the mean of two videos
+    assert losses.floats["magnitude"] == pytest.approx(1e-4 * (100 - 40 + 6), rel=1e-5)
+    assert losses.floats["sparsity"] == pytest.approx(8e-3 * (0.9 + 0.2 + 0.6), rel=1e-5)
+    assert losses.floats["smoothness"] == pytest.approx(8e-4 * (0.7**2 + 0.4**2), rel=1e-5)
+    assert losses.floats["total"] == pytest.approx(sum(list(losses.floats.values())[:4]), rel=1e-4)
 
 
 def test_the_margin_is_a_hinge() -> None:
     losses = compute_losses(output([[0.5]], [[150.0]]), output([[0.5]], [[10.0]]), LossConfig(num_selected=1))
-    assert losses.magnitude.item() == 0.0
+    assert losses.floats["magnitude"] == 0.0
 
 
 @pytest.mark.parametrize("changes", [{"select": "best"}, {"stages": "all"}, {"steps": 0}])

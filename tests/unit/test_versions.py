@@ -16,9 +16,12 @@ METADATA.read(ROOT / "setup.cfg", encoding="utf-8")
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9-]+)(\[\w+\])?>=(?P<oldest>[\d.]+)(,<(?P<below>[\d.]+))?(;.*)?")
 
 
+EXTRAS = METADATA["options.extras_require"]
+LINES = "\n".join([METADATA["options"]["install_requires"], EXTRAS["cpu"], EXTRAS["tensorboard"]])
+
+
 def list_requirements() -> dict[str, re.Match[str]]:
-    lines = [METADATA["options"]["install_requires"], METADATA["options.extras_require"]["cpu"]]
-    matches = [REQUIREMENT.fullmatch(line.strip()) for line in "\n".join(lines).split("\n") if line.strip()]
+    matches = [REQUIREMENT.fullmatch(line.strip()) for line in LINES.split("\n") if line.strip()]
     return {match["name"].lower(): match for match in matches if match}
 
 
@@ -44,13 +47,12 @@ def test_a_requirement_is_met_by_what_is_at_hand_and_by_the_constraints(name: st
     try:
         releases.append(version(name))
     except PackageNotFoundError:
-        assert name in ("openvino", "decord")  # an extra, and one for x86-64 alone
+        assert name in ("openvino", "tensorboard", "decord")  # extras, and one for x86-64 alone
     for release in releases:
         assert to_numbers(release) >= oldest
         assert not requirement["below"] or to_numbers(release) < to_numbers(requirement["below"])
 
 
 def test_every_requirement_has_an_oldest_release() -> None:
-    lines = METADATA["options"]["install_requires"] + METADATA["options.extras_require"]["cpu"]
-    assert len(list_requirements()) == sum(bool(line.strip()) for line in lines.split("\n"))
+    assert len(list_requirements()) == sum(bool(line.strip()) for line in LINES.split("\n"))
     assert METADATA["options"]["python_requires"] == ">=3.11" and sys.version_info >= (3, 11)
