@@ -179,7 +179,8 @@ def prepare(store: Store, name: str, seed: int, folder: Path) -> Trainer:
     recipe, *changes = name.split(":")
     values = {field: ast.literal_eval(value) for field, _, value in (change.partition("=") for change in changes)}
     members = values.pop("members", None)
-    trainer = open_trainer(TrainRequest(store.root, folder, recipe, members=members, seed=seed), store)
+    request = TrainRequest(store.root, folder, recipe, members=members, seed=seed, precision="float32")
+    trainer = open_trainer(request, store)
     model, config = (_replace(part, values) for part in (trainer.model, trainer.config))
     if values:
         raise click.BadParameter(f"{recipe} has no field {', '.join(values)}", param_hint="--recipes")

@@ -26,7 +26,7 @@ from ssrl.model.config import AnyModelConfig
 from ssrl.model.domain import Domain
 from ssrl.plain import from_plain, to_plain
 
-FORMAT = "ssrl-checkpoint-3"
+FORMAT = "ssrl-checkpoint-4"
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,21 @@ def _from_second_format(value: Mapping[str, Any]) -> dict[str, Any]:
         model["cross_fit"] = False
         weights["calibration"] = torch.tensor([1.0, 0.0])
     stages = [{**stage, **NOT_HELD_OUT} for stage in value.get("stages", ())]
-    return {**value, "model": model, "weights": weights, "stages": stages, "calibration": None, "domain": None}
+    training = value.get("training") and {**LATER_SETTINGS, **value["training"]}
+    return {
+        **value,
+        "model": model,
+        "weights": weights,
+        "training": training,
+        "stages": stages,
+        "calibration": None,
+        "domain": None,
+    }
+
+
+def _from_third_format(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a checkpoint of the third format: everything was trained, in float32, in whole batches."""
+    return {**value, "training": value.get("training") and {**LATER_SETTINGS, **value["training"]}}
 
 
 def _rename(settings: Any) -> Any:
@@ -199,8 +213,13 @@ def _rename(settings: Any) -> Any:
 def _complete(training: dict[str, Any]) -> dict[str, Any]:
     """Add the training settings that came later, at the values that were fixed then."""
     loss = {**training["loss"], "top_segments": LossConfig.top_segments}
-    return {**training, "optimizer": "adam", "schedule": "constant", "later_share": 1.0, "loss": loss}
+    return {**training, "optimizer": "adam", "schedule": "constant", "later_share": 1.0, **LATER_SETTINGS, "loss": loss}
 
 
 NOT_HELD_OUT = {"held_out_auc": None, "linear_held_out_auc": None}
-UPGRADES = {"ssrl-checkpoint-1": _from_first_format, "ssrl-checkpoint-2": _from_second_format}
+LATER_SETTINGS = {"precision": "float32", "freeze_previous": False, "accumulate": 1}
+UPGRADES = {
+    "ssrl-checkpoint-1": _from_first_format,
+    "ssrl-checkpoint-2": _from_second_format,
+    "ssrl-checkpoint-3": _from_third_format,
+}

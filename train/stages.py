@@ -261,16 +261,12 @@ class Trainer:
 
     def _load_progress(self, resume: bool) -> tuple[list[StageResult], StageState]:
         """The finished stages of the run in `folder`, and the state within the next one."""
-        path = self.folder / STATE
-        if not path.exists():
+        saved = load_run(self.folder)
+        if saved is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             return [], StageState()
         if not resume:
             raise UserError(f"{self.folder} already holds a run; continue it with --resume, or choose another --out")
-        try:
-            saved = from_plain(SavedRun, load_tensors(path), path)
-        except UserError as error:
-            raise UserError(f"{error}. Start over with another --out, or delete {self.folder}") from error
         requested = {
             "config": self.config,
             "model": self.model,
@@ -301,6 +297,17 @@ class Trainer:
     @property
     def _log(self) -> Log:
         return Log(self.folder / LOG)
+
+
+def load_run(folder: Path) -> SavedRun | None:
+    """The progress of the run in a folder; None if it holds none. Raises a UserError for one of another version."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        return from_plain(SavedRun, load_tensors(path), path)
+    except UserError as error:
+        raise UserError(f"{error}. Start over with another --out, or delete {folder}") from error
 
 
 def fingerprint_videos(store: Store) -> str:

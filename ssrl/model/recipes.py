@@ -86,6 +86,16 @@ def ablate(
     return replace(model, psr=psr, share_psr=model.share_psr or share_psr)
 
 
+def check_freezing(model: AnyModelConfig) -> None:
+    """Raise a UserError for a model whose earlier branches cannot stay as they are while a new one is trained."""
+    if isinstance(model, BlendConfig) and not model.losses:
+        raise UserError("the linear model has no branches for --freeze-previous to keep; choose another --recipe")
+    if len(model.scales) < 2:
+        raise UserError("one scale is trained in one stage, so --freeze-previous has no effect; add another scale")
+    if model.share_psr:
+        raise UserError("--share-psr trains one PSR for all scales, so --freeze-previous excludes it; give one of them")
+
+
 def paper_training(**changes: Any) -> TrainConfig:
     """Sect. 4.2."""
     return TrainConfig(recipe="paper", **changes)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from ssrl.config import Selection, Stages, TrainConfig
+from ssrl.config import Precision, Selection, Stages, TrainConfig
 from ssrl.errors import UserError
 from ssrl.hardware import Device
-from ssrl.model.config import AnyModelConfig
-from ssrl.model.recipes import Grids, ablate, find_recipe, set_members
+from ssrl.model.config import AnyModelConfig, BlendConfig
+from ssrl.model.recipes import Grids, ablate, check_freezing, find_recipe, set_members
 
 if TYPE_CHECKING:
+    import torch
+
     from ssrl.store.reader import Store
     from ssrl.train.data import Fold
     from ssrl.train.held_out import CrossValidation
@@ -43,6 +45,10 @@ class TrainRequest:
     no_psr: bool = False
     no_dilated: bool = False
     no_non_local: bool = False
+    freeze_previous: bool = TrainConfig.freeze_previous  # train the new scale's branch, VTR and classifier of a stage
+    accumulate: int = TrainConfig.accumulate  # parts of a batch
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of PSR and MPA; the faster by a measurement
+    cache: Literal["auto", "device", "memory", "disk"] = "auto"  # where the features of a stage are kept
     device: Device = "auto"
     resume: bool = False  # the run in `out`
     tensorboard: bool = False  # write scalars below `out`/tensorboard
@@ -58,19 +64,32 @@ class TrainRequest:
         if self.recipe == AUTO or "," in self.recipe:
             self.split()
             return
+        model = self.model(8, dict.fromkeys(self.scales, (3, 3)))
         self.config()  # runs its checks
-        self.model(8, dict.fromkeys(self.scales, (3, 3)))
+        if self.freeze_previous:
+            check_freezing(model)
+        if isinstance(model, BlendConfig):
+            self._check_blend()
+
+    def _check_blend(self) -> None:
+        """Raise a UserError for what serves the paper's network alone."""
+        for name, value in (("precision", self.precision), ("accumulate", self.accumulate)):
+            if value not in ("auto", "float32", 1):
+                small = f"--recipe {self.recipe} trains small networks in float32 and in whole batches"
+                raise UserError(f"{small}; leave out --{name} {value}")
 
     def split(self) -> tuple[TrainRequest, ...]:
         """One request for each of its recipes."""
         names = AUTO_RECIPES if self.recipe == AUTO else tuple(dict.fromkeys(self.recipe.split(",")))
         return tuple(replace(self, recipe=name) for name in names)
 
-    def config(self) -> TrainConfig:
-        options = {"steps": self.steps, "learning_rate": self.learning_rate}
-        changes = {name: value for name, value in options.items() if value is not None}
-        training = find_recipe(self.recipe).training
-        return training(scales=self.scales, stages=self.stages, seed=self.seed, select=self.select, **changes)
+    def config(self, precision: Precision = "float32") -> TrainConfig:
+        same = ("scales", "stages", "seed", "select", "freeze_previous", "accumulate")
+        changes = {name: getattr(self, name) for name in same}
+        for name in ("steps", "learning_rate"):
+            if getattr(self, name) is not None:
+                changes[name] = getattr(self, name)
+        return find_recipe(self.recipe).training(precision=precision, **changes)
 
     def model(self, feature_dim: int, grids: Grids) -> AnyModelConfig:
         model = find_recipe(self.recipe).model(feature_dim, self.scales, grids)
@@ -165,5 +184,20 @@ def open_trainer(request: TrainRequest, store: Store, fold: Fold | None = None) 
     if fold is not None:
         folder = folder / f"cv-{fold.count}" / f"{request.recipe}-{fold.index}"
     model = request.model(store.config.feature_dim, store.config.grids)
+    device = choose_device(request.device)
+    config = request.config(settle_precision(request, model, folder, device))
     test_auc = make_frame_auc(store) if fold is None else None
-    return Trainer(store, folder, request.config(), model, choose_device(request.device), test_auc, fold)
+    return Trainer(store, folder, config, model, device, test_auc, fold, request.cache)
+
+
+def settle_precision(request: TrainRequest, model: AnyModelConfig, folder: Path, device: torch.device) -> Precision:
+    """The precision that was asked for; for "auto" that of the run in `folder`, or else the faster one."""
+    from ssrl.train.precision import choose_precision
+    from ssrl.train.stages import load_run
+
+    if isinstance(model, BlendConfig):
+        return "float32"
+    if request.precision != "auto":
+        return request.precision
+    saved = load_run(folder)
+    return choose_precision(model.feature_dim, device) if saved is None else saved.config.precision
