@@ -40,4 +40,18 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device found; use --device cpu or auto")
     torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for those that torchrun started; without it, it does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_restarted() -> bool:
+    """Whether torchrun started this process again, after another had failed."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,9 +23,9 @@ from ssrl.train.data import Bags
 from ssrl.train.features import Cache, Features, TrainingFeatures, sum_scales
 from ssrl.train.held_out import Reference, score_held_out
 from ssrl.train.losses import Losses
-from ssrl.train.steps import BlendStepper, NetworkStepper, Stepper
+from ssrl.train.steps import BlendStepper, NetworkStepper, Stepper, Weights
+from ssrl.train.team import ALONE, Team
 
-Weights = Mapping[str, Tensor]
 Measure = Callable[[Network], float | None]
 
 
@@ -68,6 +68,7 @@ class StageTrainer:
         stage: int,
         device: torch.device,
         cache: Cache = "auto",
+        team: Team = ALONE,
     ) -> None:
         self.network = network.to(device)
         self.bags = bags
@@ -83,10 +84,10 @@ class StageTrainer:
             self.features = features = prepare_features(network, bags, device)
             if frozen:
                 features.sum_scales(network, frozen)
-            self.stepper = BlendStepper(network, features, bags, self.folds, config, stage)
+            self.stepper = BlendStepper(network, features, bags, self.folds, config, stage, team)
         else:
             self.features = open_features(network, bags, frozen, device, cache)
-            self.stepper = NetworkStepper(network, self.features, bags, config, stage)
+            self.stepper = NetworkStepper(network, self.features, bags, config, stage, team)
 
     @property
     def learning_rate(self) -> float | None:
@@ -157,8 +158,8 @@ class StageTrainer:
         """Take the state, and measure it."""
         # Between checks, weights that a gradient spoiled show in the next step; a state must not be taken before that.
         self.stepper.check_weights()
+        state.optimizers = self.stepper.collect(state.average)
         state.weights = _copy_weights(self.network)
-        state.optimizers = tuple(optimizer.state_dict() for optimizer in self.stepper.optimizers)
         if isinstance(self.network, Blend) and (measure is not None or state.step == self.config.steps):
             self._set_spread(state)
         value = None if measure is None else self._measure(measure, state)

@@ -35,13 +35,15 @@ from ssrl.model.domain import Domain
 from ssrl.model.network import SSRL
 from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
-from ssrl.store.segments import open_segment_view
+from ssrl.store.segments import SegmentView, open_segment_view
 from ssrl.train.data import Bags, Fold, compute_statistics, make_bags
 from ssrl.train.features import Cache
 from ssrl.train.held_out import CrossValidation, fit_reference
 from ssrl.train.log import LOG, CheckRecord, Log, StepRecord
-from ssrl.train.loop import Calibrated, Measure, StageState, StageTrainer, Weights, compute_video_auc
+from ssrl.train.loop import Calibrated, Measure, StageState, StageTrainer, compute_video_auc
 from ssrl.train.losses import Losses
+from ssrl.train.steps import Weights
+from ssrl.train.team import ALONE, Team, explain_lost_rank
 
 BEST, LAST, STATE = "best.pt", "last.pt", "state.pt"
 SAVE_SECONDS = 10.0  # between two saved states, at least
@@ -105,13 +107,20 @@ class Trainer:
     test_auc: Measure | None = None
     fold: Fold | None = None  # to hold out, for cross-validation
     cache: Cache = "auto"  # where the features of a stage are kept
+    team: Team = ALONE
 
     def run(self, watcher: TrainingWatcher, resume: bool = False) -> Run:
         """Train all stages; with `resume`, continue where the run in `folder` stopped."""
+        with explain_lost_rank(self.team):
+            return self._run(watcher if self.team.leads else TrainingWatcher(), resume)
+
+    def _run(self, watcher: TrainingWatcher, resume: bool) -> Run:
         done, state = self._load_progress(resume)
-        self._log.cut_back(len(done) + 1, state.step)
+        self.team.wait()
+        if self.team.leads:
+            self._log.cut_back(len(done) + 1, state.step)
         self.store.check_scales(self.config.scales)
-        view = open_segment_view(self.store, self.config.num_segments)
+        view = self._open_view()
         held_out = self.config.val_fraction if self.config.select == "val" else 0.0
         bags = make_bags(self.store, view, held_out, self.config.seed)
         if self.fold is not None:
@@ -123,6 +132,15 @@ class Trainer:
             done.append(self._train_stage(stage, network, bags, done, state, watcher))
             state = StageState()
         return Run(self.folder, tuple(done))
+
+    def _open_view(self) -> SegmentView:
+        """Built by the first rank, if need be."""
+        if not self.team.leads:
+            self.team.wait()
+        view = open_segment_view(self.store, self.config.num_segments)
+        if self.team.leads:
+            self.team.wait()
+        return view
 
     def find_finished(self) -> Run | None:
         """Find the run in `folder`, if all its stages are done. Raises a UserError if its settings differ."""
@@ -152,7 +170,11 @@ class Trainer:
         watcher: TrainingWatcher,
     ) -> StageResult:
         config = self.config.for_stage(stage)
-        trainer = StageTrainer(network, bags, config, stage, self.device, self.cache)
+        trainer = StageTrainer(network, bags, config, stage, self.device, self.cache, self.team)
+        measure = self._choose_measure(bags, trainer)
+        if not self.team.leads:
+            trainer.run(state, measure, lambda *_: None, lambda *_: None)
+            return self.team.receive()  # type: ignore[no-any-return]
         reference = fit_reference(
             network, trainer.features, self.store.config.grids, bags, self.config.seed, self.device
         )
@@ -177,7 +199,7 @@ class Trainer:
                 self._save_state(stage, done, state)
                 saved = time.monotonic()
 
-        state = trainer.run(state, self._choose_measure(bags, trainer), on_step, on_check)
+        state = trainer.run(state, measure, on_step, on_check)
         last = trainer.calibrate(state.result, reference)
         last_test_auc = self._measure_test_auc(network, last.weights)
         best, best_test_auc = last, last_test_auc
@@ -200,16 +222,18 @@ class Trainer:
         )
         self._finish_stage(network.config, result, done, last, best, reference.domain)
         watcher.stage_ends(result)
+        self.team.send(result)
         return result
 
     def _choose_measure(self, bags: Bags, trainer: StageTrainer) -> Measure | None:
+        if self.config.select == "last":
+            return None
         if self.config.select == "val":
-            return lambda network: compute_video_auc(network, bags, trainer.features)
-        if self.config.select == "test":
-            if self.test_auc is None:
-                raise UserError("--select test needs test videos with frame labels; use --select last or val")
-            return self.test_auc
-        return None
+            return lambda network: self.team.run_once(lambda: compute_video_auc(network, bags, trainer.features))
+        test_auc = self.test_auc
+        if test_auc is None:
+            raise UserError("--select test needs test videos with frame labels; use --select last or val")
+        return lambda network: self.team.run_once(lambda: test_auc(network))
 
     def _score_fold(self, network: Network, best: Calibrated, bags: Bags, trainer: StageTrainer) -> float | None:
         network.load_state_dict(dict(best.weights))

@@ -5,23 +5,30 @@ only on seed, stage and step, so that an interrupted and resumed run is bit-exac
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ssrl.config import TrainConfig
+from ssrl.errors import UserError
 from ssrl.model.blend import Blend, CompactNetwork
 from ssrl.model.network import SSRL, Output
+from ssrl.model.norm import Division, Norm
 from ssrl.train.blend import PreparedFeatures
 from ssrl.train.data import Bags, draw_halves
 from ssrl.train.features import Batch, Features, read_ahead
 from ssrl.train.finite import TrainedBatch, check_losses, check_scores, check_weights
 from ssrl.train.losses import Losses, compute_balanced_loss, compute_losses
+from ssrl.train.team import ALONE, Team
+
+Weights = Mapping[str, Tensor]
+OptimizerState = dict[str, Any]
 
 
 class Stepper(Protocol):
@@ -36,6 +43,9 @@ class Stepper(Protocol):
     def check_weights(self) -> None:
         """Raise a UserError if the last step left weights that are not finite."""
 
+    def collect(self, average: Weights) -> tuple[OptimizerState, ...]:
+        """Bring the weights of all processes together, and those of their average; return the optimizers' states."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -49,8 +59,8 @@ class Part:
 class Halves:
     """A part of a batch: equally many abnormal and normal videos."""
 
-    videos: Batch
-    num_abnormal: int
+    videos: Batch  # those at hand
+    division: Division
     share: float  # of the whole batch
     seed: int  # of the step's dropout
     trained: TrainedBatch
@@ -59,15 +69,21 @@ class Halves:
 class NetworkStepper:
     """Trains the network of the paper on equally many abnormal and normal videos."""
 
-    def __init__(self, network: SSRL, features: Features, bags: Bags, config: TrainConfig, stage: int) -> None:
+    def __init__(
+        self, network: SSRL, features: Features, bags: Bags, config: TrainConfig, stage: int, team: Team = ALONE
+    ) -> None:
         self.network = network
         self.features = features
         self.bags = bags
         self.config = config
         self.stage = stage
+        self.team = team
         self.optimizers = [make_optimizer(network, config)]
         half = min(config.videos_per_half, max(len(bags.abnormal), len(bags.normal)))
-        self.num_parts = min(config.accumulate, half)
+        if half < team.size:
+            raise UserError(f"{team.size} processes cannot divide a batch of {half} videos of each kind; start fewer")
+        self.num_parts = min(config.accumulate, half // team.size)
+        self.run_network = self._divide_network() if team.size > 1 else self._run
 
     def run(self, steps: range) -> Iterator[Losses]:
         parts = (Part(step, index) for step in steps for index in range(self.num_parts))
@@ -79,7 +95,7 @@ class NetworkStepper:
                 self.optimizers[0].zero_grad(set_to_none=True)
             self.trained = halves.trained
             losses = self._compute_losses(halves).scale(halves.share)
-            losses.total.backward()
+            (self.team.size * losses.total).backward()  # of whose gradients the ranks take the mean
             sums.append(losses.detach())
             if part.index == self.num_parts - 1:
                 descend(self.optimizers[0], self.config, part.step)
@@ -91,25 +107,64 @@ class NetworkStepper:
     def check_weights(self) -> None:
         check_weights(self.network, self.optimizers[0], self.trained)
 
+    def collect(self, average: Weights) -> tuple[OptimizerState, ...]:
+        return (self.optimizers[0].state_dict(),)
+
     def _read(self, part: Part) -> Halves:
         generator = np.random.default_rng([self.config.seed, 2, self.stage, part.step])
         seed = int(generator.integers(2**31))
-        halves = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
-        abnormal, normal = (np.array_split(half, self.num_parts)[part.index] for half in halves)
-        videos = np.concatenate([abnormal, normal])
-        trained = describe_batch(self.bags, self.config, self.stage, part.step, videos)
-        return Halves(self.features.load(videos), len(abnormal), len(abnormal) / len(halves[0]), seed, trained)
+        whole = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
+        halves = [np.array_split(half, self.num_parts)[part.index] for half in whole]
+        videos = np.concatenate(halves)
+        count = len(halves[0])
+        held = np.array_split(np.arange(count), self.team.size)[self.team.rank]
+        places = np.concatenate([held, count + held])
+        return Halves(
+            self.features.load(videos[places]),
+            Division(torch.from_numpy(places).to(self.features.device), len(videos)),
+            count / len(whole[0]),
+            seed,
+            describe_batch(self.bags, self.config, self.stage, part.step, videos),
+        )
 
     def _compute_losses(self, halves: Halves) -> Losses:
-        output = halves.videos.run(self.network, autocast=self.config.precision == "bfloat16")
+        if self.team.size > 1:
+            self.network.divide(halves.division)
+        output = Output(*self.run_network(halves.videos))
+        if self.team.size > 1:
+            output = Output(*(self.team.gather(part, halves.division) for part in vars(output).values()))
         check_scores(output.scores, halves.trained)
-        abnormal, normal = slice(halves.num_abnormal), slice(halves.num_abnormal, None)
-        return compute_losses(_take(output, abnormal), _take(output, normal), self.config.loss)
+        count = halves.division.total // 2
+        return compute_losses(_take(output, slice(count)), _take(output, slice(count, None)), self.config.loss)
+
+    def _run(self, videos: Batch) -> tuple[Tensor, ...]:
+        output = videos.run(self.network, autocast=self.config.precision == "bfloat16")
+        return output.scores, output.features, output.crop_scores
+
+    def _divide_network(self) -> Callable[[Batch], tuple[Tensor, ...]]:
+        """The network with gradients and batch norms over the videos of all ranks."""
+        for module in self.network.modules():
+            if isinstance(module, Norm):
+                module.add_up = self.team.add_up
+        wrapper = Wrapper(self.network, self._run)
+        return DistributedDataParallel(wrapper, find_unused_parameters=self.network.config.scale_dropout > 0)
+
+
+class Wrapper(nn.Module):
+    """A network whose forward is a function, as DistributedDataParallel takes it."""
+
+    def __init__(self, network: SSRL, run: Callable[[Batch], tuple[Tensor, ...]]) -> None:
+        super().__init__()
+        self.network = network
+        self.run = run
+
+    def forward(self, videos: Batch) -> tuple[Tensor, ...]:
+        return self.run(videos)
 
 
 class BlendStepper:
     """Trains the networks of a blend. They are independent: each has batches of its own, from the videos that it sees,
-    and a thread, since their operations are too small to divide among threads.
+    and a thread, since their operations are too small to divide among threads. Ranks divide the networks.
     """
 
     def __init__(
@@ -120,6 +175,7 @@ class BlendStepper:
         folds: np.ndarray,
         config: TrainConfig,
         stage: int,
+        team: Team = ALONE,
     ) -> None:
         self.network = network
         self.features = features
@@ -127,17 +183,30 @@ class BlendStepper:
         self.folds = folds
         self.config = config
         self.stage = stage
+        self.team = team
+        self.members = team.deal(len(network.networks))
         self.optimizers = [make_optimizer(each, config) for each in network.networks]  # none in a linear model
         self.trained: dict[int, TrainedBatch] = {}  # the last batch of each network
 
     def run(self, steps: range) -> Iterator[Losses]:
-        members = range(len(self.network.networks))
         threads = torch.get_num_threads()
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step in steps:
                 self.network.train()
-                losses = pool.map(lambda index, step=step: self._step_member(step, index), members)
-                yield Losses(sum(losses, torch.zeros(())))
+                losses = pool.map(lambda index, step=step: self._step_member(step, index), self.members)
+                every = self.team.merge(dict(zip(self.members, losses, strict=True)))
+                yield Losses(sum((every[index] for index in sorted(every)), torch.zeros(())))
+
+    def check_weights(self) -> None:
+        for index in self.members:
+            check_weights(self.network.networks[index], self.optimizers[index], self.trained[index])
+
+    def collect(self, average: Weights) -> tuple[OptimizerState, ...]:
+        for values in (self.network.state_dict(), average):
+            dealt = {name: value for name, value in values.items() if name.startswith("networks.")}
+            self.team.share_dealt((int(name.split(".")[1]), value) for name, value in dealt.items())
+        states = self.team.merge({index: self.optimizers[index].state_dict() for index in self.members})
+        return tuple(states[index] for index in sorted(states))
 
     def _step_member(self, step: int, index: int) -> Tensor:
         network, model = self.network.networks[index], self.network.config
@@ -147,11 +216,11 @@ class BlendStepper:
         hidden = self.bags.training[self.folds == model.held_out_folds[index]]
         seen = [np.setdiff1d(kind, hidden) for kind in (self.bags.abnormal, self.bags.normal)]
         abnormal, normal = draw_halves(seen[0], seen[1], self.config.videos_per_half, generator)
-        labels = torch.tensor([1.0] * len(abnormal) + [0.0] * len(normal), device=self.features.device)
-        top = self.config.loss.top_segments if model.losses[index] == "top" else None
         videos = np.concatenate([abnormal, normal])
         name = f"network {index + 1} of {len(model.losses)} ({model.losses[index]})"
         self.trained[index] = describe_batch(self.bags, self.config, self.stage, step, videos, name)
+        labels = torch.tensor([1.0] * len(abnormal) + [0.0] * len(normal), device=self.features.device)
+        top = self.config.loss.top_segments if model.losses[index] == "top" else None
         logits = network(self.features.select_for(index, videos))
         loss = compute_balanced_loss(logits, labels, top)
         self.optimizers[index].zero_grad(set_to_none=True)
@@ -160,10 +229,6 @@ class BlendStepper:
         loss = loss.detach().cpu()
         check_losses(Losses(loss), self.trained[index])
         return loss
-
-    def check_weights(self) -> None:
-        for index, (network, optimizer) in enumerate(zip(self.network.networks, self.optimizers, strict=True)):
-            check_weights(network, optimizer, self.trained[index])
 
 
 def describe_batch(

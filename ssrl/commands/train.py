@@ -11,6 +11,7 @@ import click
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
 from ssrl.console import as_percent, handle_errors, results, warn
 from ssrl.files import check_output
+from ssrl.hardware import is_first_process
 from ssrl.model.recipes import RECIPES
 from ssrl.workflows.train import AUTO, TrainRequest, cross_validate, train_model
 
@@ -57,12 +58,15 @@ def main(**options: Any) -> None:
     if request.cv is not None and request.recipe != AUTO:
         with TrainingProgress() as progress:
             compared = cross_validate(request, progress)
-        results.print(format_comparison(compared))
+        if is_first_process():
+            results.print(format_comparison(compared))
         return
     if request.out is None and not LINK.exists():
         check_output(LINK)
     with TrainingProgress() as progress:
         run = train_model(request, progress)
+    if not is_first_process():
+        return
     report(run)
     if request.out is None:
         link(LINK, run.best)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssrl.model.config import AggregationConfig
+from ssrl.model.norm import Norm, VideoDropout
 
 SIZE = 3  # of the convolution
 
@@ -38,13 +39,6 @@ def _find_seen(config: AggregationConfig) -> Tensor:
     return F.unfold(grid, SIZE, stride=config.stride)[0].T.long()
 
 
-class PatchNorm(nn.BatchNorm2d):
-    """Batch normalization of (S, L, O) over snippets and positions."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.transpose(1, 2).unsqueeze(3)).squeeze(3).transpose(1, 2)
-
-
 class PatchAggregation(nn.Module):
     """(S, N, D) → (S, D). The convolution has D/2 channels: 1024 at D = 2048."""
 
@@ -52,9 +46,9 @@ class PatchAggregation(nn.Module):
         super().__init__()
         channels = feature_dim // 2
         rows, cols = config.conv_shape
-        self.conv = nn.Sequential(PatchConvolution(feature_dim, channels, config), nn.ReLU(), PatchNorm(channels))
+        self.conv = nn.Sequential(PatchConvolution(feature_dim, channels, config), nn.ReLU(), Norm(channels))
         self.linear = nn.Linear(channels * rows * cols, feature_dim)
-        self.activation = nn.Sequential(nn.ReLU(), nn.Dropout(config.dropout))
+        self.activation = nn.Sequential(nn.ReLU(), VideoDropout(config.dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         convolved = self.conv(x)  # (S, L, D/2)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ssrl.errors import UserError
 from ssrl.model.aggregation import PatchAggregation
 from ssrl.model.config import WHOLE_FRAME, ModelConfig
+from ssrl.model.norm import Division, VideoDropout
 from ssrl.model.relation import RelationNetwork
 
 CLASSIFIER_WIDTHS = (512, 128)
@@ -62,7 +63,7 @@ class Classifier(nn.Module):
         self.fc1 = nn.Linear(feature_dim, first)
         self.fc2 = nn.Linear(first, second)
         self.fc3 = nn.Linear(second, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = VideoDropout(dropout)
         for layer in (self.fc1, self.fc2, self.fc3):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -94,13 +95,14 @@ class SSRL(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.division: Division | None = None  # None: all videos of a batch are at hand
         D = config.feature_dim
         scales = config.patch_scales
         self.standardize = nn.ModuleDict({str(r): Standardize(D) for r in config.scales if config.standardize})
         self.psr = nn.ModuleDict(self._make_psr())
         self.mpa = nn.ModuleDict({str(r): PatchAggregation(D, config.branches[r]) for r in scales})
         self.vtr = RelationNetwork(D, config.vtr)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = VideoDropout(config.dropout)
         self.classifier = Classifier(D, config.dropout)
 
     def _make_psr(self) -> dict[str, nn.Module]:
@@ -150,11 +152,18 @@ class SSRL(nn.Module):
         given = [scale for scale in self.config.scales if scale in scales]
         earlier = [] if previous is None else [previous]
         kept = self._draw_kept_scales(len(scales[given[0]]), len(earlier) + len(given))
-        terms = [x if kept is None else x * kept[:, :1, None, None].to(x) for x in earlier]
+        terms = [x if kept is None else x * self._take(kept)[:, :1, None, None].to(x) for x in earlier]
         for i, scale in enumerate(given, len(earlier)):
             x = self._standardize(scale, scales)
             terms.append(self._reduce(scale, x) if kept is None else self._reduce_kept(scale, x, kept[:, i]))
         return torch.stack(torch.broadcast_tensors(*terms)).sum(dim=0)
+
+    def divide(self, division: Division) -> None:
+        """Take the videos of the next forward for this part of a batch."""
+        self.division = division
+        for module in self.modules():
+            if isinstance(module, VideoDropout):
+                module.division = division
 
     def freeze(self, scales: Sequence[int]) -> None:
         """Leave the branches of some scales out of training."""
@@ -178,10 +187,15 @@ class SSRL(nn.Module):
         return network.attention(standardized.reshape(B * T, N, D)).view(B, T, N, N)
 
     def _draw_kept_scales(self, num_videos: int, num_scales: int) -> Tensor | None:
-        """Draw the kept scales under scale dropout; None: every video keeps all scales."""
+        """Draw the scales that each video of the whole batch keeps under scale dropout; None: all scales."""
         if not (self.training and self.config.scale_dropout):
             return None
-        return draw_kept_scales(num_videos, num_scales, self.config.scale_dropout)
+        total = num_videos if self.division is None else self.division.total
+        return draw_kept_scales(total, num_scales, self.config.scale_dropout)
+
+    def _take(self, whole: Tensor) -> Tensor:
+        """Of a value per video of the batch, those of the videos at hand."""
+        return whole if self.division is None else self.division.take(whole)
 
     def _reduce(self, scale: int, x: Tensor) -> Tensor:
         """Compute one scale's term of φ': (B, C, T, D), C = 1 for patches."""
@@ -198,12 +212,14 @@ class SSRL(nn.Module):
         return reduced.view(B, 1, T, D)
 
     def _reduce_kept(self, scale: int, x: Tensor, kept: Tensor) -> Tensor:
-        """Like `_reduce`, but only for videos that keep this scale; zero for others."""
+        """Like `_reduce`, but only for videos that keep this scale; zero for others. Processes that share a batch take
+        part, with no video at least, where any of them does.
+        """
         B, T, N, D = x.shape
-        indices = kept.nonzero().flatten().to(x.device)
+        indices = self._take(kept).nonzero().flatten().to(x.device)
         C = N if scale == WHOLE_FRAME else 1
         zeros = x.new_zeros(B, C, T, D)
-        return zeros.index_copy(0, indices, self._reduce(scale, x[indices])) if len(indices) else zeros
+        return zeros.index_copy(0, indices, self._reduce(scale, x[indices]).to(x)) if kept.any() else zeros
 
     def _find_psr(self, scale: int) -> RelationNetwork | None:
         name = "shared" if self.config.share_psr else str(scale)

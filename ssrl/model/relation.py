@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssrl.model.config import Attention, RelationConfig
+from ssrl.model.norm import Norm
 
 DILATIONS = (1, 2, 4)
 REACH = max(DILATIONS) + 1  # elements to each side that the convolutions see
@@ -48,13 +49,6 @@ def _shift(x: Tensor, places: int) -> Tensor:
     if places > 0:
         return F.pad(x, (0, 0, places, 0))[:, :N]
     return F.pad(x, (0, 0, 0, -places))[:, -places:] if places else x
-
-
-class Norm(nn.BatchNorm1d):
-    """Batch normalization of (B, N, C) over sequences and elements."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(0, 1)).view_as(x)
 
 
 class NonLocalBlock(nn.Module):

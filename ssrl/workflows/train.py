@@ -112,6 +112,7 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
     a loss is not finite.
     """
     from ssrl.files import check_output
+    from ssrl.hardware import is_first_process, is_restarted
     from ssrl.store.reader import Store, find_store
     from ssrl.train.stages import TrainingWatcher
     from ssrl.workflows.curves import CurveDrawer
@@ -121,6 +122,8 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
     if request.tensorboard:
         check_tensorboard()
     watcher = watcher or TrainingWatcher()
+    if is_restarted():
+        request = replace(request, resume=True)
     check_output(request.out or Path(RUNS), is_folder=True)
     if request.recipe == AUTO:
         result = cross_validate(request, watcher)
@@ -130,7 +133,7 @@ def train_model(request: TrainRequest, watcher: TrainingWatcher | None = None) -
     trainer = open_trainer(request, store)
     with ExitStack() as stack:
         watchers = [watcher, CurveDrawer(trainer.folder)]
-        if request.tensorboard:
+        if request.tensorboard and is_first_process():
             watchers.append(stack.enter_context(TensorBoardWriter(trainer.folder, trainer.config)))
         return trainer.run(Watchers(*watchers), request.resume)
 
@@ -179,15 +182,17 @@ def open_trainer(request: TrainRequest, store: Store, fold: Fold | None = None) 
     from ssrl.evaluate.scoring import make_frame_auc
     from ssrl.hardware import choose_device
     from ssrl.train.stages import Trainer
+    from ssrl.train.team import Team
 
     folder = request.out or Path(RUNS) / f"{store.root.name}-seed{request.seed}"
     if fold is not None:
         folder = folder / f"cv-{fold.count}" / f"{request.recipe}-{fold.index}"
     model = request.model(store.config.feature_dim, store.config.grids)
     device = choose_device(request.device)
-    config = request.config(settle_precision(request, model, folder, device))
+    team = Team.join(device)
+    config = request.config(team.run_once(lambda: settle_precision(request, model, folder, device)))
     test_auc = make_frame_auc(store) if fold is None else None
-    return Trainer(store, folder, config, model, device, test_auc, fold, request.cache)
+    return Trainer(store, folder, config, model, device, test_auc, fold, request.cache, team)
 
 
 def settle_precision(request: TrainRequest, model: AnyModelConfig, folder: Path, device: torch.device) -> Precision:
