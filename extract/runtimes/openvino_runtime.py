@@ -69,6 +69,7 @@ class OpenVinoRuntime:
             "INFERENCE_PRECISION_HINT": "f32",  # at least
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # a thread tied to the decoder's core would hold up all others
         }
         folder = get_cache_folder() / "openvino" / self._hash(kind, pixels)
         with suppress(OSError):  # an unwritable cache only costs time
