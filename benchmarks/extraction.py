@@ -1,10 +1,13 @@
 """Extraction speed, as ratios to a naive baseline in the same run: make bench
 
 naive        the encoder's network in eager float32, one snippet and one scale at a time
-runtimes     all that the device supports, in float32 and bfloat16, on the same snippet
+runtimes     all that the device supports, in its precisions, on the same snippet
 end to end   from a file on disk to a verified store, with the runtime that "auto" chooses
 decode       decoding and resizing only
-peak         a large matrix product, in float32 and bfloat16
+peak         a large matrix product, in the same precisions
+
+Everything has to end within --minutes: each measurement gets an equal share of the time left, and is repeated as often
+as its first snippet says that this share allows.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from ssrl.extract.snippets import fill_snippets, tile
 from ssrl.files import write_json
 from ssrl.geometry import Geometry
 from ssrl.hardware import choose_device, count_cores, describe_processor
+from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
 from ssrl.store.verify import verify
 from ssrl.store.writer import StoreWriter
@@ -43,11 +47,15 @@ from ssrl.store.writer import StoreWriter
 GEOMETRY = Geometry()
 SCALES = (1, 2, 3, 4)
 PRECISIONS = ("float32", "bfloat16")
+MINUTES = 15.0
+PLANNED = 0.75  # of the minutes: loading, compiling and the least that is measured may take more than their share
+END_TO_END_FACTOR = 2.0  # more time than the encoder's, to be safe; the warm-up included
+LEAST_SNIPPETS = 3  # from end to end
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure one encoder. Repeats follow a warm-up; times are medians."""
+    """How to measure one encoder, if there is time. Repeats follow a warm-up; times are medians."""
 
     weights: str
     naive_repeats: int
@@ -56,6 +64,25 @@ class Plan:
 
 
 PLANS = {"micro3d": Plan("embedded", 5, 9, 100), "i3d_r50": Plan("random:0", 3, 5, 40)}
+
+
+class Budget:
+    """The time until `deadline`, shared equally by the measurements to come."""
+
+    def __init__(self, deadline: float, num_measurements: int) -> None:
+        self.deadline = deadline
+        self.num_measurements = num_measurements
+
+    def take_share(self) -> float:
+        """The seconds that the next measurement may take."""
+        share = (self.deadline - time.perf_counter()) / self.num_measurements
+        self.num_measurements -= 1
+        return share
+
+
+def fit(share: float, seconds: float, least: int, most: int) -> int:
+    """How many snippets of so many seconds fit into a share of the time: at least and at most so many."""
+    return max(least, min(most, int(share / seconds)))
 
 
 @dataclass(frozen=True)
@@ -79,10 +106,18 @@ class Results:
     frames_per_second: float
     min_cosine: float
     decode_frames_per_second: float
+    num_snippets: int  # end to end
     seconds_per_snippet: dict[str, float]
 
 
-class FailingWatcher(ExtractionWatcher):
+class StopWatch(ExtractionWatcher):
+    """Runs from the end of the first video on, when the decoder's process has started and the graph is compiled."""
+
+    start: float | None = None
+
+    def video_done(self, record: StoredVideo, seconds: float) -> None:
+        self.start = self.start or time.perf_counter()
+
     def video_failed(self, video_id: str, reason: str) -> None:
         raise RuntimeError(reason)
 
@@ -92,11 +127,13 @@ class FailingWatcher(ExtractionWatcher):
 @click.option("--threads", default=count_cores(), show_default=True, help="Threads of PyTorch and OpenVINO.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--encoder", "names", multiple=True, default=tuple(PLANS), show_default=True, help="May be repeated.")
-def main(path: Path, threads: int, device: str, names: tuple[str, ...]) -> None:
+@click.option("--minutes", default=MINUTES, show_default=True, help="Time to end within.")
+def main(path: Path, threads: int, device: str, names: tuple[str, ...], minutes: float) -> None:
     """Measure encoders on a clip and write the results."""
+    start = time.perf_counter()
     torch.set_num_threads(threads)
     chosen = choose_device(device)
-    peaks = {name: measure_peak_flops(chosen, name, matrix=4096) for name in PRECISIONS}
+    peaks = {name: measure_peak_flops(chosen, name, matrix=4096) for name in list_precisions(chosen)}
     machine = {
         "processor": describe_processor() if chosen.type == "cpu" else torch.cuda.get_device_name(chosen),
         "cores": count_cores(),
@@ -107,25 +144,36 @@ def main(path: Path, threads: int, device: str, names: tuple[str, ...]) -> None:
     measurements = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = write_clip(Path(folder), 16 * max(PLANS[name].num_snippets for name in names))
-        for name in names:
-            measurements[name] = asdict(measure(name, PLANS[name], chosen, clip, Path(folder), peaks))
-    write_json(path, {"machine": machine, "extraction": measurements})
-    note(f"results: {path}")
+        for index, name in enumerate(names):
+            now = time.perf_counter()
+            deadline = now + (start + 60 * PLANNED * minutes - now) / (len(names) - index)
+            measurements[name] = asdict(measure(name, PLANS[name], chosen, clip, Path(folder), peaks, deadline))
+    took = (time.perf_counter() - start) / 60
+    write_json(path, {"machine": machine, "minutes": round(took, 1), "extraction": measurements})
+    note(f"results after {took:.1f} minutes: {path}")
 
 
-def measure(name: str, plan: Plan, device: torch.device, clip: Path, folder: Path, peaks: dict[str, float]) -> Results:
-    """Measure one encoder and print a table."""
-    snippet, decode_fps = decode_clip(clip)
+def measure(
+    name: str, plan: Plan, device: torch.device, clip: Path, folder: Path, peaks: dict[str, float], deadline: float
+) -> Results:
+    """Measure one encoder until `deadline`, as time.perf_counter tells it, and print a table."""
     encoder = load_encoder(name, plan.weights)
-    reference, seconds = measure_seconds(lambda: encode_naively(encoder, snippet, device), plan.naive_repeats)
-    naive = Timing("naive", seconds, 1.0)
+    runtimes = list_runtimes(encoder, device, tuple(peaks))
+    auto = choose_runtime(encoder, device=device.type)  # may measure on its own
+    budget = Budget(deadline, len(runtimes) + 2)
+    snippet, decode_fps = decode_clip(clip)
+    reference, naive_seconds = measure_seconds(
+        lambda: encode_naively(encoder, snippet, device), budget.take_share(), plan.naive_repeats
+    )
+    naive = Timing("naive", naive_seconds, 1.0)
     timings = {
-        get_name(settings): time_runtime(settings, snippet, reference, plan.repeats)
-        for settings in list_runtimes(encoder, device)
+        get_name(settings): time_runtime(settings, snippet, reference, budget.take_share(), plan.repeats)
+        for settings in runtimes
     }
-    auto = choose_runtime(encoder, device=device.type)
-    end_to_end = run_end_to_end(auto, plan, clip, folder)
     timing = timings[get_name(auto)]
+    end_to_end_seconds = END_TO_END_FACTOR * timing.seconds
+    num_snippets = fit(budget.take_share(), end_to_end_seconds, LEAST_SNIPPETS, plan.num_snippets)
+    end_to_end = run_end_to_end(auto, num_snippets, clip, folder)
     measured = Results(
         runtime=timing.name,
         speedup_over_naive=naive.seconds / end_to_end,
@@ -135,17 +183,27 @@ def measure(name: str, plan: Plan, device: torch.device, clip: Path, folder: Pat
         frames_per_second=GEOMETRY.frames_per_snippet / end_to_end,
         min_cosine=timing.min_cosine,
         decode_frames_per_second=decode_fps,
+        num_snippets=num_snippets,
         seconds_per_snippet={timing.name: timing.seconds for timing in (naive, *timings.values())},
     )
     show(name, [naive, *timings.values()], measured)
     return measured
 
 
-def list_runtimes(encoder: Encoder, device: torch.device) -> list[RuntimeSettings]:
-    """Every runtime for the device, in every precision."""
+def list_precisions(device: torch.device) -> tuple[str, ...]:
+    """Those that the device multiplies in: a processor that only emulates bfloat16 may need minutes for a snippet."""
+    if device.type == "cuda":
+        return PRECISIONS if torch.cuda.is_bf16_supported() else PRECISIONS[:1]
+    from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
+
+    return PRECISIONS if has_bfloat16() else PRECISIONS[:1]
+
+
+def list_runtimes(encoder: Encoder, device: torch.device, precisions: tuple[str, ...]) -> list[RuntimeSettings]:
+    """Every runtime for the device, in each of the precisions."""
     runtimes = ("torch", "torch-compile" if device.type == "cuda" else "openvino")
     return [
-        choose_runtime(encoder, runtime, device.type, precision) for runtime in runtimes for precision in PRECISIONS
+        choose_runtime(encoder, runtime, device.type, precision) for runtime in runtimes for precision in precisions
     ]
 
 
@@ -161,10 +219,11 @@ def get_name(settings: RuntimeSettings) -> str:
 
 
 def time_runtime(
-    settings: RuntimeSettings, snippet: np.ndarray, reference: dict[int, np.ndarray], repeats: int
+    settings: RuntimeSettings, snippet: np.ndarray, reference: dict[int, np.ndarray], share: float, repeats: int
 ) -> Timing:
     runtime = settings.load(GEOMETRY.grids)
-    features, seconds = measure_seconds(lambda: runtime.encode_snippets(snippet[None]), repeats)
+    least = 0 if settings.name == "torch" else 1  # the first time, others compile
+    features, seconds = measure_seconds(lambda: runtime.encode_snippets(snippet[None]), share, repeats, least)
     return Timing(get_name(settings), seconds, compute_min_cosine(features, reference))
 
 
@@ -191,16 +250,20 @@ def encode_naively(encoder: Encoder, snippet: np.ndarray, device: torch.device) 
     return features
 
 
-def measure_seconds(work: Callable[[], dict[int, np.ndarray]], repeats: int) -> tuple[dict[int, np.ndarray], float]:
-    """Return the result and the median time in seconds, after a warm-up if there are repeats."""
-    if repeats > 1:
-        work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - start)
-    return result, median(seconds)
+def measure_seconds(
+    work: Callable[[], dict[int, np.ndarray]], share: float, most: int, least: int = 0
+) -> tuple[dict[int, np.ndarray], float]:
+    """Return the result and the median time in seconds of as many repeats as fit into the share, after a warm-up. Where
+    none fits, the warm-up counts.
+    """
+    result, first = measure_once(work)
+    repeats = fit(share - first, first, least, most)
+    return result, median([measure_once(work)[1] for _ in range(repeats)] or [first])
+
+
+def measure_once(work: Callable[[], dict[int, np.ndarray]]) -> tuple[dict[int, np.ndarray], float]:
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
 
 
 def compute_min_cosine(features: dict[int, np.ndarray], reference: dict[int, np.ndarray]) -> float:
@@ -214,22 +277,22 @@ def compute_min_cosine(features: dict[int, np.ndarray], reference: dict[int, np.
     return float(min(compute_cosines(features[scale], reference[scale]).min() for scale in reference))
 
 
-def run_end_to_end(settings: RuntimeSettings, plan: Plan, clip: Path, folder: Path) -> float:
-    """Seconds per snippet from the file on disk to a verified store, after warming up on a short video."""
+def run_end_to_end(settings: RuntimeSettings, num_snippets: int, clip: Path, folder: Path) -> float:
+    """Seconds per snippet from the file on disk to a verified store, in a run that warmed up on a short video."""
     name = settings.encoder.name
     short, long = (folder / f"{name}-{part}.mp4" for part in ("short", "long"))
     trim_clip(clip, short, 1)
-    trim_clip(clip, long, GEOMETRY.frames_per_snippet * plan.num_snippets)
+    trim_clip(clip, long, GEOMETRY.frames_per_snippet * num_snippets)
     config = settings.encoder.describe_features("bench", geometry=GEOMETRY, precision=settings.precision, scales=SCALES)
     writer = StoreWriter(folder / f"store-{name}", config)
-    runtimes = settings.make_runtimes(GEOMETRY)
-    extract_videos([Video("warm-up", short, 0, "test")], writer, runtimes, FailingWatcher())
-    start = time.perf_counter()
-    extract_videos([Video("clip", long, 0, "test")], writer, runtimes, FailingWatcher())
+    videos = [Video("warm-up", short, 0, "test"), Video("clip", long, 0, "test")]
+    watch = StopWatch()
+    extract_videos(videos, writer, settings.make_runtimes(GEOMETRY), watch)
     problems = [finding.problem for finding in verify(Store(writer.root)) if finding.problem]
-    seconds = time.perf_counter() - start
+    assert watch.start is not None
+    seconds = time.perf_counter() - watch.start
     assert not problems, problems
-    return seconds / plan.num_snippets
+    return seconds / num_snippets
 
 
 def trim_clip(clip: Path, short: Path, num_frames: int) -> None:
@@ -255,8 +318,9 @@ def show(name: str, timings: list[Timing], measured: Results) -> None:
     table.add_row(f"end to end, {measured.runtime}", f"{measured.speedup_over_naive:.2f}", "")
     results.print(table)
     results.print(
-        f"end to end: {measured.frames_per_second:.1f} frames per second, model FLOPs utilization "
-        f"{measured.fraction_of_peak:.2f}, {measured.end_to_end_over_encoder:.2f} times the encoder's time; "
+        f"end to end: {measured.frames_per_second:.1f} frames per second over {measured.num_snippets} snippets, "
+        f"model FLOPs utilization {measured.fraction_of_peak:.2f}, "
+        f"{measured.end_to_end_over_encoder:.2f} times the encoder's time; "
         f"auto takes {measured.runtime}, {measured.auto_over_fastest:.2f} times the time of the fastest; "
         f"decoding only: {measured.decode_frames_per_second:.0f} frames per second"
     )

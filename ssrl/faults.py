@@ -12,8 +12,9 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
+from ssrl.cache import get_cache_folder
 from ssrl.errors import UserError
-from ssrl.files import get_cache_folder, write_text
+from ssrl.files import write_text
 
 REMEDIES = {
     errno.EACCES: "fix its permissions, or choose another path",

@@ -25,8 +25,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ssrl.cache import get_cache_folder, keep_within_limit, mark_used
 from ssrl.errors import UserError
-from ssrl.files import get_cache_folder, replacing
+from ssrl.files import replacing
 from ssrl.geometry import PAPER_SEGMENTS
 from ssrl.store.layout import get_scale_name, get_video_path
 from ssrl.store.reader import Store
@@ -82,6 +83,8 @@ def open_segment_view(
     path = next((path for path in places if _read_state(path) == state), None)
     if path is None:
         path = _build_where_possible(places, lambda path: _build(path, store, ids, num_segments, state, on_video))
+    if path.is_relative_to(get_cache_folder()):
+        mark_used(path)
     return SegmentView(path, tuple(ids), _map(path, store.config.scales))
 
 
@@ -100,6 +103,7 @@ def _build_where_possible(places: Sequence[Path], build: Callable[[Path], None])
             raise
         logger.info(f"{beside.parent} cannot be written to ({error.strerror}); its training view is {elsewhere}")
         build(elsewhere)
+        keep_within_limit()
         return elsewhere
     return beside
 

@@ -15,8 +15,9 @@ import pooch
 from requests import RequestException
 from torch import nn
 
+from ssrl.cache import get_cache_folder, keep_within_limit, mark_used
 from ssrl.errors import UserError
-from ssrl.files import get_cache_folder, write_text
+from ssrl.files import write_text
 
 READABLE = 0o644  # pooch keeps a download to its owner; caches are shared
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def fetch(name: str, url: str) -> Weights:
     bytes announced). Its SHA-256 is written down beside it, and at every later use the whole file is checked against
     that. A file appears under its name only when whole.
     """
-    path = get_cache_folder() / url.rsplit("/", 1)[-1]
+    path = get_cache_folder() / "weights" / url.rsplit("/", 1)[-1]
     recorded = path.with_name(f"{path.name}.sha256")
     if not path.exists():
         pooch.get_logger().setLevel("WARNING")  # it would tell the user what to program
@@ -73,6 +74,8 @@ def fetch(name: str, url: str) -> Weights:
             pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)
         path.chmod(READABLE)
         write_text(recorded, sha256_of(path) + "\n")
+        keep_within_limit()
+    mark_used(path)
     weights = file_weights(name, path)
     if not recorded.exists() or recorded.read_text().strip() != weights.sha256:
         raise UserError(

@@ -17,7 +17,8 @@ from statistics import median
 import numpy as np
 import torch
 
-from ssrl.files import get_cache_folder, write_json
+from ssrl.cache import get_cache_folder, keep_within_limit, mark_used
+from ssrl.files import write_json
 from ssrl.geometry import Geometry
 from ssrl.hardware import describe_processor
 
@@ -36,12 +37,14 @@ def measure_precisions(
     with suppress(OSError, ValueError):
         known = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(known, dict) and known.keys() == loaders.keys():
+            mark_used(path)
             return {precision: float(seconds) for precision, seconds in known.items()}
     size = (1, geometry.frames_per_snippet, geometry.height, geometry.width, 3)
     snippet = np.random.default_rng(0).integers(0, 256, size, np.uint8)  # the time does not depend on the pixels
     measured = {precision: _measure(load(), snippet) for precision, load in loaders.items()}
     with suppress(OSError):  # an unwritable cache only costs time
         write_json(path, measured)
+        keep_within_limit()
     return measured
 
 

@@ -7,19 +7,19 @@ choose, it would also round pixel differences before the first convolution.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from ssrl.cache import get_cache_folder, keep_within_limit, mark_used
 from ssrl.extract.encoders import Encoder
 from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
 from ssrl.extract.runtimes.untracked import openvino
-from ssrl.files import get_cache_folder
 from ssrl.geometry import Grid
 
 SLACK_BYTES = 64
@@ -32,22 +32,12 @@ class OpenVinoRuntime:
     name = "openvino"
     batch = 1
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        grids: Sequence[Grid],
-        precision: str,
-        cache: Path | None = None,
-    ) -> None:
+    def __init__(self, encoder: Encoder, grids: Sequence[Grid], precision: str) -> None:
         self.encoder = encoder
         self.grids = tuple(grids)
         self.device = torch.device("cpu")
         self.precision = precision
         self._core = openvino.Core()
-        cache = cache or get_cache_folder() / "openvino"
-        with suppress(OSError):  # an unwritable cache only costs time
-            cache.mkdir(parents=True, exist_ok=True)
-            self._core.set_property({"CACHE_DIR": str(cache)})
         self._compiled: dict[Any, Any] = {}
 
     def encode_snippets(self, snippets: np.ndarray) -> dict[int, np.ndarray]:
@@ -79,8 +69,22 @@ class OpenVinoRuntime:
             "INFERENCE_PRECISION_HINT": "f32",  # at least
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # a thread tied to the decoder's core would hold up all others
         }
-        return self._core.compile_model(openvino.convert_model(exported), "CPU", settings)
+        folder = get_cache_folder() / "openvino" / self._hash(kind, pixels)
+        with suppress(OSError):  # an unwritable cache only costs time
+            folder.mkdir(parents=True, exist_ok=True)
+            settings["CACHE_DIR"] = str(folder)
+        compiled = self._core.compile_model(openvino.convert_model(exported), "CPU", settings)
+        for blob in folder.glob("*.blob"):
+            mark_used(blob)
+        keep_within_limit()
+        return compiled
+
+    def _hash(self, kind: Kind, pixels: np.ndarray) -> str:
+        """Of what tells graphs apart, so that it is known which file was used; OpenVINO checks the rest."""
+        facts = (self.encoder.name, self.encoder.weights.sha256, self.precision, self.grids, kind, pixels.shape)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _allocate(pixels: np.ndarray) -> np.ndarray:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ssrl.cache import get_cache_folder, keep_within_limit, mark_used
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder
 from ssrl.extract.patch_encoder import CubeEncoder, SnippetEncoder
-from ssrl.files import get_cache_folder
 from ssrl.geometry import Grid
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,10 @@ class Compiled:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(get_cache_folder() / "inductor"))
+        folder = get_cache_folder() / "inductor" / f"torch-{torch.__version__}"
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        mark_used(folder)
+        keep_within_limit()
         self._network = network
         self._run: Any = torch.compile(network)
 

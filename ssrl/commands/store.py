@@ -1,21 +1,27 @@
-"""ssrl-store: inspect, verify and pool a patch-feature store."""
+"""ssrl-store: inspect, verify and pool a patch-feature store; what the cache holds."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+from rich.filesize import decimal
 
+from ssrl.cache import KINDS, Entry, clear_cache, get_cache_folder, list_entries, parse_limit, read_limit, shrink_cache
 from ssrl.commands.options import HELP
 from ssrl.console import EXIT_FAILED, handle_errors, note, results
+from ssrl.errors import UserError
 
 STORE = click.argument("store", type=click.Path(path_type=Path))
 
 
 @click.group(context_settings=HELP)
 def main() -> None:
-    """Inspect or verify a feature store, or build its training view.
+    """Inspect or verify a feature store, or build its training view. List, limit or clear the cache.
 
     Example: ssrl-store verify features/shanghaitech
     """
@@ -108,3 +114,49 @@ def clean(store: Path) -> None:
 
     count = StoreWriter(store, read_config(store)).remove_leftovers()
     results.print(f"{store}: {count} half-written files removed", markup=False)
+
+
+def parse_gigabytes(context: Any, parameter: Any, value: str | None) -> int | None:
+    try:
+        return None if value is None else parse_limit(value)
+    except UserError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@main.command(context_settings=HELP)
+@click.option("--clear", is_flag=True, help="Remove all but downloads: graphs and views are made again when needed.")
+@click.option(
+    "--limit", "down_to", callback=parse_gigabytes, metavar="GB", help="Remove the least recently used beyond it."
+)
+@handle_errors
+def cache(clear: bool, down_to: int | None) -> None:
+    """List what the cache holds, after clearing it or limiting its size. Takes no store.
+
+    The folder is $SSRL_CACHE. Its limit at all times is $SSRL_CACHE_LIMIT, in GB.
+    """
+    removed = clear_cache() if clear else []
+    if down_to is not None:
+        removed += shrink_cache(down_to)
+    for title, of_kind in _group(removed).items():
+        if of_kind:
+            results.print(f"removed: {title}: {_describe(of_kind)}", markup=False)
+    entries, limit = list_entries(), read_limit()
+    for title, of_kind in _group(entries).items():
+        results.print(f"{title:18}{_describe(of_kind)}", markup=False)
+    total = decimal(sum(entry.size for entry in entries))
+    results.print(f"{get_cache_folder()}: {total}, limit {decimal(limit)} (SSRL_CACHE_LIMIT)", markup=False)
+
+
+def _group(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Every kind, by its title, with its entries."""
+    titles = dict.fromkeys(kind.title for kind in KINDS)
+    return {title: [entry for entry in entries if entry.kind.title == title] for title in titles}
+
+
+def _describe(entries: Sequence[Entry]) -> str:
+    if not entries:
+        return "none"
+    last_used = time.localtime(max(entry.last_used for entry in entries))
+    count = f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
+    size = decimal(sum(entry.size for entry in entries))
+    return f"{count}, {size}, last used {time.strftime('%Y-%m-%d %H:%M', last_used)}"

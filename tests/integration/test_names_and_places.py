@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from ssrl.cache import list_entries
 from ssrl.checkpoints import load_checkpoint
 from ssrl.commands.extract import main as extract_main
 from ssrl.commands.score import main as score_main
@@ -149,8 +150,10 @@ def test_the_view_of_a_store_that_cannot_be_written_to_is_in_the_cache(
         assert view.path.is_relative_to(cache) and not (store.root / "segments-32.h5").exists()
         np.testing.assert_array_equal(view.scales[2], expected)
     written = view.path.stat().st_mtime_ns
+    os.utime(view.path, ns=(0, written))
     open_segment_view(store)
-    assert view.path.stat().st_mtime_ns == written  # built once
+    assert view.path.stat().st_mtime_ns == written and view.path.stat().st_atime > 0  # built once, and used
+    assert [entry.path for entry in list_entries()] == [view.path]
     record = store.record(store.ids()[0])
     os.utime(get_video_path(store.root, record.id), ns=(0, 1))  # as if extracted anew
     assert open_segment_view(store).path.stat().st_mtime_ns > written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from benchmarks.peak import measure_peak_flops
+from ssrl.cache import list_entries
 from ssrl.errors import UserError
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.encoders.i3d import normalized
@@ -183,8 +185,11 @@ def small_encoder() -> Encoder:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_graphs_give_what_the_network_gives(small_encoder: Encoder, snippets: np.ndarray) -> None:
+def test_compiled_graphs_give_what_the_network_gives(
+    small_encoder: Encoder, snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In batches of any size, of which none is compiled twice."""
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     runtime = RuntimeSettings(small_encoder, "torch-compile", torch.device("cpu"), "float32").load(GEOMETRY.grids)
     counters.clear()
     for count in (2, 3, 5):
@@ -196,6 +201,7 @@ def test_compiled_graphs_give_what_the_network_gives(small_encoder: Encoder, sni
     cubes = split_windows(snippets[0], GEOMETRY.grid(2))[:3]
     assert_near(runtime.encode_cubes(cubes), patch_by_patch(small_encoder, snippets[0])[2][:3], runtime)
     assert counters["stats"]["unique_graphs"] == 2  # of snippets and of cubes
+    assert f"torch-{torch.__version__}" in [entry.path.name for entry in list_entries()]
 
 
 def test_without_a_compiler_the_network_runs_as_it_is(
@@ -222,16 +228,19 @@ def test_batch_norms_are_folded_into_convolutions() -> None:
     assert count > 40 and not left & used
 
 
-def test_compiled_networks_are_cached_on_disk(tmp_path: Path, snippets: np.ndarray) -> None:
+def test_compiled_networks_are_cached_on_disk(
+    tmp_path: Path, snippets: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino")
-    from ssrl.extract.runtimes.openvino_runtime import OpenVinoRuntime
-
-    encoder = load_encoder("micro3d")
-    first = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).encode_snippets(snippets[:1])
-    cached = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert cached
-    second = OpenVinoRuntime(encoder, GEOMETRY.grids, "float32", cache=tmp_path).encode_snippets(snippets[:1])
-    assert cached == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    monkeypatch.setenv("SSRL_CACHE", str(tmp_path))
+    settings = RuntimeSettings(load_encoder("micro3d"), "openvino", torch.device("cpu"), "float32")
+    first = settings.load(GEOMETRY.grids).encode_snippets(snippets[:1])
+    [graph] = list_entries()
+    os.utime(graph.path, (0, 0))
+    second = settings.load(GEOMETRY.grids).encode_snippets(snippets[:1])
+    [again] = list_entries()
+    assert again.path == graph.path and again.path.stat().st_mtime == 0  # it was not compiled again
+    assert again.last_used > time.time() - 60
     assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
 
 
@@ -330,6 +339,7 @@ def test_precisions_are_measured_on_the_graph_once(tmp_path: Path, monkeypatch: 
     first = measure(float32=0.02, bfloat16=0.1)
     assert 0.02 <= first["float32"] < first["bfloat16"] and set(seen) == {((1, 16, 96, 96, 3), np.dtype("uint8"))}
     assert measure(float32=0.1, bfloat16=0.02) == first and loaded == ["float32", "bfloat16"]
+    assert [entry.kind.title for entry in list_entries()] == ["measurements"]
     measure(replace(GEOMETRY, frames_per_snippet=8), float32=0.0, bfloat16=0.0)
     assert len(loaded) == 4  # another graph
     for file in (tmp_path / "speed").iterdir():

@@ -11,6 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from ssrl.cache import list_entries
 from ssrl.console import handle_errors
 from ssrl.errors import UserError
 from ssrl.files import sync, write_text
@@ -59,6 +60,7 @@ def test_a_fault_of_ours_is_called_that(error: Exception, cache: Path) -> None:
     found = re.search(r"traceback is in (\S+),", outcome.stderr)
     assert found and Path(found[1]).parent == cache / "faults"
     assert "Traceback" in Path(found[1]).read_text()
+    assert [entry.path for entry in list_entries()] == [Path(found[1])]
 
 
 def test_wrong_use_and_interrupts_stay_what_they_are() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ssrl.cache import list_entries
 from ssrl.errors import UserError
 from ssrl.extract.encoders.weights import fetch
 
@@ -50,22 +51,23 @@ def address(server: ThreadingHTTPServer, name: str) -> str:
 def test_a_download_is_kept_and_checked(server: ThreadingHTTPServer, cache: Path) -> None:
     url = address(server, "weights.pyth")
     first = fetch("kinetics400", url)
-    assert first.path == cache / "weights.pyth" and first.path.read_bytes() == CONTENT
+    assert first.path == cache / "weights" / "weights.pyth" and first.path.read_bytes() == CONTENT
+    assert [entry.path for entry in list_entries()] == [first.path]
     assert first.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert first.path.stat().st_mode & 0o444 == 0o444  # caches are shared
     server.shutdown()
     assert fetch("kinetics400", url) == first  # from the cache
-    assert sorted(path.name for path in cache.iterdir()) == ["weights.pyth", "weights.pyth.sha256"]
+    assert sorted(path.name for path in (cache / "weights").iterdir()) == ["weights.pyth", "weights.pyth.sha256"]
 
 
 @pytest.mark.parametrize("changed", ["weights.pyth", "weights.pyth.sha256"])
 def test_a_changed_file_is_refused(server: ThreadingHTTPServer, cache: Path, changed: str) -> None:
     url = address(server, "weights.pyth")
     fetch("kinetics400", url)
-    (cache / changed).write_bytes(b"tampered")
+    (cache / "weights" / changed).write_bytes(b"tampered")
     with pytest.raises(UserError, match=r"not what was downloaded.*delete both files"):
         fetch("kinetics400", url)
-    (cache / "weights.pyth.sha256").unlink()
+    (cache / "weights" / "weights.pyth.sha256").unlink()
     with pytest.raises(UserError, match="not what was downloaded"):
         fetch("kinetics400", url)
 
@@ -76,7 +78,7 @@ def test_a_download_that_fails_leaves_nothing(server: ThreadingHTTPServer, cache
     with pytest.raises(UserError, match=rf"cannot download .*{name} .*{reason}.*--weights FILE.*micro3d"):
         fetch("kinetics400", address(server, name))
     gc.collect()  # here, where its warning is let through
-    assert not list(cache.iterdir())
+    assert not list((cache / "weights").iterdir())
 
 
 def test_without_a_server_the_message_is_short(cache: Path) -> None:
