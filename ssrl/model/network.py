@@ -79,6 +79,12 @@ class Classifier(nn.Module):
         return logits.squeeze(-1)
 
 
+def _cast_at_once(x: Tensor) -> Tensor:
+    """Under autocast, cast to its type here rather than in every layer."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if kind != "meta" and torch.is_autocast_enabled(kind) else x
+
+
 def draw_kept_scales(num_videos: int, num_scales: int, dropout: float) -> Tensor:
     """Draw which scales each video keeps, at least one: (num_videos, num_scales) booleans.
 
@@ -202,9 +208,7 @@ class SSRL(nn.Module):
         if scale == WHOLE_FRAME:
             return x.transpose(1, 2)
         B, T, N, D = x.shape
-        patches = x.reshape(B * T, N, D)
-        if torch.is_autocast_enabled(x.device.type):
-            patches = patches.to(torch.get_autocast_dtype(x.device.type))  # once, not in every layer
+        patches = _cast_at_once(x.reshape(B * T, N, D))
         psr = self._find_psr(scale)
         if psr is not None:
             patches = psr(patches)
