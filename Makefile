@@ -40,8 +40,8 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy -p ssrl -p tests -p benchmarks
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks.extraction $(ARGS)
+bench: $(STAMP)  ## [ARGS='--only training']
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 features: $(STAMP)  ## make features DATASET=shanghaitech [DATA=dir] [ENCODER=i3d_r50]
 	$(BIN)/ssrl-extract --dataset $(DATASET) --root $(DATA) --encoder $(ENCODER) --out features/$(DATASET) $(ARGS)

@@ -1,4 +1,4 @@
-"""Extraction speed, as ratios to a naive baseline in the same run: make bench
+"""Extraction speed, as ratios to a naive baseline in the same run: make bench ARGS="--only extraction"
 
 naive        the encoder's network in eager float32, one snippet and one scale at a time
 runtimes     all that the device supports, in its precisions, on the same snippet
@@ -6,29 +6,26 @@ end to end   from a file on disk to a verified store, with the runtime that "aut
 decode       decoding and resizing only
 peak         a large matrix product, in the same precisions
 
-Everything has to end within --minutes: each measurement gets an equal share of the time left, and is repeated as often
-as its first snippet says that this share allows.
+Each measurement gets an equal share of the time left, and is repeated as often as its first snippet says that this
+share allows.
 """
 
 from __future__ import annotations
 
 import copy
-import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from statistics import median
 
-import click
 import numpy as np
 import torch
 from rich.table import Table
 
 from benchmarks.clip import write_clip
-from benchmarks.peak import measure_peak_flops
-from ssrl.console import note, results
+from ssrl.console import results
 from ssrl.datasets.video import Video
 from ssrl.extract.encoders import Encoder, load_encoder
 from ssrl.extract.flops import count_snippet_flops
@@ -36,9 +33,7 @@ from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
 from ssrl.extract.readers import open_reader
 from ssrl.extract.runtimes import RuntimeSettings, choose_runtime
 from ssrl.extract.snippets import fill_snippets, tile
-from ssrl.files import write_json
 from ssrl.geometry import Geometry
-from ssrl.hardware import choose_device, count_cores, describe_processor
 from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
 from ssrl.store.verify import verify
@@ -46,9 +41,6 @@ from ssrl.store.writer import StoreWriter
 
 GEOMETRY = Geometry()
 SCALES = (1, 2, 3, 4)
-PRECISIONS = ("float32", "bfloat16")
-MINUTES = 15.0
-PLANNED = 0.75  # of the minutes: loading, compiling and the least that is measured may take more than their share
 END_TO_END_FACTOR = 2.0  # more time than the encoder's, to be safe; the warm-up included
 LEAST_SNIPPETS = 3  # from end to end
 
@@ -122,39 +114,22 @@ class StopWatch(ExtractionWatcher):
         raise RuntimeError(reason)
 
 
-@click.command()
-@click.option("--json", "path", default="bench.json", type=click.Path(path_type=Path), help="Output file.")
-@click.option("--threads", default=count_cores(), show_default=True, help="Threads of PyTorch and OpenVINO.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--encoder", "names", multiple=True, default=tuple(PLANS), show_default=True, help="May be repeated.")
-@click.option("--minutes", default=MINUTES, show_default=True, help="Time to end within.")
-def main(path: Path, threads: int, device: str, names: tuple[str, ...], minutes: float) -> None:
-    """Measure encoders on a clip and write the results."""
+def measure_extraction(
+    device: torch.device, names: Sequence[str], folder: Path, peaks: Mapping[str, float], seconds: float
+) -> dict[str, Results]:
+    """Measure encoders on a clip, in about so many seconds."""
     start = time.perf_counter()
-    torch.set_num_threads(threads)
-    chosen = choose_device(device)
-    peaks = {name: measure_peak_flops(chosen, name, matrix=4096) for name in list_precisions(chosen)}
-    machine = {
-        "processor": describe_processor() if chosen.type == "cpu" else torch.cuda.get_device_name(chosen),
-        "cores": count_cores(),
-        "threads": threads,
-        "peak_gflops": to_giga(peaks),
-    }
-    note(str(machine))
-    measurements = {}
-    with tempfile.TemporaryDirectory() as folder:
-        clip = write_clip(Path(folder), 16 * max(PLANS[name].num_snippets for name in names))
-        for index, name in enumerate(names):
-            now = time.perf_counter()
-            deadline = now + (start + 60 * PLANNED * minutes - now) / (len(names) - index)
-            measurements[name] = asdict(measure(name, PLANS[name], chosen, clip, Path(folder), peaks, deadline))
-    took = (time.perf_counter() - start) / 60
-    write_json(path, {"machine": machine, "minutes": round(took, 1), "extraction": measurements})
-    note(f"results after {took:.1f} minutes: {path}")
+    clip = write_clip(folder, 16 * max(PLANS[name].num_snippets for name in names))
+    measured = {}
+    for index, name in enumerate(names):
+        now = time.perf_counter()
+        deadline = now + (start + seconds - now) / (len(names) - index)
+        measured[name] = measure(name, PLANS[name], device, clip, folder, peaks, deadline)
+    return measured
 
 
 def measure(
-    name: str, plan: Plan, device: torch.device, clip: Path, folder: Path, peaks: dict[str, float], deadline: float
+    name: str, plan: Plan, device: torch.device, clip: Path, folder: Path, peaks: Mapping[str, float], deadline: float
 ) -> Results:
     """Measure one encoder until `deadline`, as time.perf_counter tells it, and print a table."""
     encoder = load_encoder(name, plan.weights)
@@ -188,15 +163,6 @@ def measure(
     )
     show(name, [naive, *timings.values()], measured)
     return measured
-
-
-def list_precisions(device: torch.device) -> tuple[str, ...]:
-    """Those that the device multiplies in: a processor that only emulates bfloat16 may need minutes for a snippet."""
-    if device.type == "cuda":
-        return PRECISIONS if torch.cuda.is_bf16_supported() else PRECISIONS[:1]
-    from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
-
-    return PRECISIONS if has_bfloat16() else PRECISIONS[:1]
 
 
 def list_runtimes(encoder: Encoder, device: torch.device, precisions: tuple[str, ...]) -> list[RuntimeSettings]:
@@ -307,10 +273,6 @@ def trim_clip(clip: Path, short: Path, num_frames: int) -> None:
                 target.mux(packet)
 
 
-def to_giga(flops: dict[str, float]) -> dict[str, float]:
-    return {name: round(value / 1e9, 1) for name, value in flops.items()}
-
-
 def show(name: str, timings: list[Timing], measured: Results) -> None:
     table = Table("runtime", "speedup over naive", "lowest cosine", title=f"{name}, 480x840x16, four scales")
     for timing in timings:
@@ -324,7 +286,3 @@ def show(name: str, timings: list[Timing], measured: Results) -> None:
         f"auto takes {measured.runtime}, {measured.auto_over_fastest:.2f} times the time of the fastest; "
         f"decoding only: {measured.decode_frames_per_second:.0f} frames per second"
     )
-
-
-if __name__ == "__main__":
-    main()

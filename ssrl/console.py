@@ -50,7 +50,8 @@ def handle_errors(main: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             fail(describe_error(error))
         except KeyboardInterrupt:
-            notes.print("[yellow]stopped:[/] finished work is kept; run the same command again to resume")
+            again = "run the same command again to go on (ssrl-train: with --resume)"
+            notes.print(f"[yellow]stopped:[/] finished work is kept; {again}")
             sys.exit(EXIT_INTERRUPTED)
 
     return wrapped

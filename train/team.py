@@ -39,7 +39,9 @@ class Team:
         if size == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            rank = int(os.environ["RANK"])
+            dist.init_process_group(backend, store=_open_store(), rank=rank, world_size=size, timeout=TIMEOUT)
         return cls(dist.get_rank(), size)
 
     @property
@@ -108,6 +110,16 @@ class Team:
 
 
 ALONE = Team()
+
+
+def _open_store() -> dist.Store:
+    """The key-value store of torchrun's rendezvous. On one machine, torchrun keeps it when it starts the processes
+    again, and with it where those of before listened, so each start has keys of its own.
+    """
+    store: dist.Store = next(iter(dist.rendezvous("env://")))[0]
+    if os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+        return store  # machines count their starts apart
+    return dist.PrefixStore(f"ssrl-train/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 @contextmanager
