@@ -2,7 +2,7 @@
 
 baseline    float32, PyTorch's convolutions, all branches in every step, one .npy per video and scale read in every step
 unfrozen    what `ssrl-train --recipe paper` does: the faster precision, matrix products, batches read a step ahead
-constant    the same, with a batch that is there already
+constant    the same with a batch that is there already, in turns with the former
 frozen      unfrozen with --freeze-previous
 
 The network is the paper's at D = 2048, in its last stage, on random features that lie on disk. Each way has a process
@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssrl.config import Precision, TrainConfig
+from ssrl.config import Precision
 from ssrl.console import results
 from ssrl.geometry import Geometry
 from ssrl.model.aggregation import PatchAggregation, PatchConvolution
@@ -47,7 +47,8 @@ NUM_VIDEOS, HALF = 16, 4  # of each kind 8, and 4 in a batch
 SCALES = (1, 2, 3, 4)
 STAGE = 4
 LEAST_STEPS, MOST_STEPS = 2, 9  # after a warm-up
-WAYS = ("baseline", "unfrozen", "constant", "frozen")
+TURN = 3  # steps with real or constant input, the first of which waits for its batch
+SHARES = {"baseline": 0.25, "unfrozen": 0.5, "frozen": 0.25}  # of the time, for each process
 READS = 9
 GB = 10**9
 PATCHES = {grid.scale: grid.num_patches for grid in Geometry().grids}
@@ -71,7 +72,7 @@ class Results:
 class Measured:
     """What one process measured."""
 
-    seconds: float  # per step, the median
+    seconds: dict[str, float]  # per step, the median
     peak_bytes: int
 
 
@@ -82,11 +83,11 @@ def measure_training(
     write_features(folder)
     precision = choose_precision(FEATURE_DIM, device)
     measured = {}
-    for way in WAYS:
+    for way, share in SHARES.items():
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            arguments = (way, folder, str(device), precision, threads, seconds / len(WAYS))
+            arguments = (way, folder, str(device), precision, threads, share * seconds)
             measured[way] = pool.submit(measure_steps, *arguments).result()
-    per_step = {way: each.seconds for way, each in measured.items()}
+    per_step = {way: value for each in measured.values() for way, value in each.seconds.items()}
     outcome = Results(
         precision,
         speedup_unfrozen=per_step["baseline"] / per_step["unfrozen"],
@@ -123,32 +124,50 @@ def open_bags(folder: Path) -> Bags:
 
 
 def measure_steps(way: str, folder: Path, device: str, precision: Precision, threads: int, seconds: float) -> Measured:
-    """Take steps for about so many seconds, after a first one that warms up."""
+    """Take steps for about so many seconds."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
+    bags, chosen = open_bags(folder), torch.device(device)
     config = replace(paper_training(), videos_per_half=HALF, precision=precision, freeze_previous=way == "frozen")
-    step = prepare(way, folder, torch.device(device), config)
+    if way == "baseline":
+        times = {way: take_steps(Baseline(folder, bags, chosen), seconds)}
+    else:
+        network = SSRL(paper_model(FEATURE_DIM, SCALES))
+        stepper = StageTrainer(network, bags, config.for_stage(STAGE), STAGE, chosen, "disk").stepper
+        assert isinstance(stepper, NetworkStepper)
+        if way == "frozen":
+            losses = stepper.run(range(config.steps))
+            times = {way: take_steps(lambda: next(losses), seconds)}
+        else:
+            times = take_turns(stepper, bags, seconds)
+    return Measured({name: median(each) for name, each in times.items()}, measure_peak_bytes(chosen))
+
+
+def take_steps(step: Callable[[], object], seconds: float) -> list[float]:
+    """The seconds of each step but the first, which warms up."""
     times: list[float] = []
     while len(times) <= LEAST_STEPS or (len(times) <= MOST_STEPS and sum(times) + median(times) < seconds):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    return Measured(median(times[1:]), measure_peak_bytes(torch.device(device)))
+    return times[1:]
 
 
-def prepare(way: str, folder: Path, device: torch.device, config: TrainConfig) -> Callable[[], object]:
-    """One step of training, as a function."""
-    bags = open_bags(folder)
-    if way == "baseline":
-        return Baseline(folder, bags, device)
-    network = SSRL(paper_model(FEATURE_DIM, SCALES))
-    trainer = StageTrainer(network, bags, config.for_stage(STAGE), STAGE, device, "disk")
-    if way == "constant":
-        assert isinstance(trainer.stepper, NetworkStepper) and isinstance(trainer.features, Features)
-        batch = trainer.features.load(np.concatenate([bags.abnormal[:HALF], bags.normal[:HALF]]))
-        trainer.stepper.features = Constant(trainer.features, batch)
-    losses = trainer.stepper.run(range(config.steps))
-    return lambda: next(losses)
+def take_turns(stepper: NetworkStepper, bags: Bags, seconds: float) -> dict[str, list[float]]:
+    """The seconds of steps with real and with constant input, in turns of some steps."""
+    real = stepper.features
+    batch = real.load(np.concatenate([bags.abnormal[:HALF], bags.normal[:HALF]]))
+    inputs: dict[str, Features] = {"unfrozen": real, "constant": Constant(real, batch)}
+    times: dict[str, list[float]] = {name: [] for name in inputs}
+    start = time.perf_counter()
+    turns = 0
+    while turns < LEAST_STEPS or (time.perf_counter() - start) * (turns + 1) / turns < seconds:
+        turns += 1
+        for name, features in inputs.items():
+            stepper.features = features
+            losses = stepper.run(range(TURN))
+            times[name] += take_steps(lambda losses=losses: next(losses), 0)  # type: ignore[misc]
+    return times
 
 
 class Constant(Features):
