@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
+from mmap import mmap
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -94,7 +95,7 @@ class Features:
 
 def read_rows(array: np.ndarray, indices: np.ndarray) -> Iterator[np.ndarray]:
     """Some rows (...) of an array; those of a mapped file, which is read faster than its mapping, share one buffer."""
-    if not isinstance(array, np.memmap) or array.filename is None:
+    if not isinstance(array, np.memmap) or not isinstance(array.base, mmap):  # a part of one does not know its offset
         yield from (array[index] for index in indices)
         return
     row = np.empty(array.shape[1:], array.dtype)

@@ -90,7 +90,8 @@ class NetworkStepper:
         sums: list[Losses] = []
         for part, halves in read_ahead(self._read, parts):
             if part.index == 0:
-                self.network.train()
+                if not self.network.training:
+                    self.network.train()
                 torch.manual_seed(halves.seed)
                 self.optimizers[0].zero_grad(set_to_none=True)
             self.trained = halves.trained
@@ -192,7 +193,8 @@ class BlendStepper:
         threads = torch.get_num_threads()
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step in steps:
-                self.network.train()
+                if not self.network.training:
+                    self.network.train()
                 losses = pool.map(lambda index, step=step: self._step_member(step, index), self.members)
                 every = self.team.merge(dict(zip(self.members, losses, strict=True)))
                 yield Losses(sum((every[index] for index in sorted(every)), torch.zeros(())))

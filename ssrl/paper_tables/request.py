@@ -75,6 +75,7 @@ class Job:
             steps=request.steps,
             seed=self.seed,
             device=request.device,
+            precision="float32",  # the same on all machines that share the rows
             **self.run.ablation,
         )
 

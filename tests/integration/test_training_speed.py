@@ -141,6 +141,22 @@ def test_every_cache_holds_the_same_features(bags: Bags) -> None:
             np.testing.assert_array_equal(x.numpy(), expected[scale])
 
 
+def test_rows_of_a_part_of_a_mapped_file_are_its_own(bags: Bags) -> None:
+    array, indices = bags.view.scales[2], np.array([3, 0])
+    for part in (array, array[2:], array[:, 1:3]):
+        for row, index in zip(features.read_rows(part, indices), indices, strict=True):
+            np.testing.assert_array_equal(row, part[index])
+
+
+def test_a_file_that_became_shorter_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "array.bin"
+    np.arange(12, dtype=np.float32).tofile(path)
+    array = np.memmap(path, np.float32, "r", 0, (3, 4))
+    os.truncate(path, 40)
+    with pytest.raises(OSError, match="shorter"):
+        list(features.read_rows(array, np.array([2])))
+
+
 def test_features_are_kept_where_they_have_twice_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "measure_free_memory", lambda: 1000)
     assert choose_cache("auto", 500, CPU) == "memory" and choose_cache("auto", 501, CPU) == "disk"
