@@ -7,6 +7,7 @@ alone measures, writes and prints.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class Team:
             backend = "nccl" if device.type == "cuda" else "gloo"
             rank = int(os.environ["RANK"])
             dist.init_process_group(backend, store=_open_store(), rank=rank, world_size=size, timeout=TIMEOUT)
+            atexit.register(dist.destroy_process_group)  # its threads must not outlive the interpreter
         return cls(dist.get_rank(), size)
 
     @property

@@ -121,7 +121,7 @@ def test_the_gradients_of_a_batch_in_parts_are_those_of_the_whole(bags: Bags, co
     gradients, losses = [], []
     for accumulate in (1, count):
         torch.manual_seed(0)
-        network = Resting(replace(paper_model(D, (1, 2)), dropout=0.0))
+        network = Resting(replace(paper_model(D, (1, 2)), dropout=0.0)).eval()
         config = paper_training(scales=(1, 2), videos_per_half=4, accumulate=accumulate)
         stepper = NetworkStepper(network, Features(bags.view, (1, 2), CPU), bags, config, 1)
         losses.append(next(stepper.run(range(1))).total)
