@@ -23,7 +23,7 @@ from ssrl.train.data import Bags
 from ssrl.train.features import Cache, Features, TrainingFeatures, sum_scales
 from ssrl.train.held_out import Reference, score_held_out
 from ssrl.train.losses import Losses
-from ssrl.train.steps import BlendStepper, NetworkStepper, Stepper, Weights
+from ssrl.train.steps import BlendStepper, NetworkStepper, Stepper, Task, Weights
 from ssrl.train.team import ALONE, Team
 
 Measure = Callable[[Network], float | None]
@@ -75,7 +75,7 @@ class StageTrainer:
         self.config = config
         self.device = device
         self.folds = np.full(len(bags.training), -1)
-        frozen = config.frozen_scales(stage)
+        task, frozen = Task(bags, config, stage, team), config.frozen_scales(stage)
         network.freeze(frozen)
         self.features: TrainingFeatures
         self.stepper: Stepper
@@ -84,10 +84,10 @@ class StageTrainer:
             self.features = features = prepare_features(network, bags, device)
             if frozen:
                 features.sum_scales(network, frozen)
-            self.stepper = BlendStepper(network, features, bags, self.folds, config, stage, team)
+            self.stepper = BlendStepper(network, features, self.folds, task)
         else:
             self.features = open_features(network, bags, frozen, device, cache)
-            self.stepper = NetworkStepper(network, self.features, bags, config, stage, team)
+            self.stepper = NetworkStepper(network, self.features, task)
 
     @property
     def learning_rate(self) -> float | None:

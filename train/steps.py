@@ -31,6 +31,23 @@ Weights = Mapping[str, Tensor]
 OptimizerState = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is trained on, and how, in one stage."""
+
+    bags: Bags
+    config: TrainConfig
+    stage: int
+    team: Team = ALONE
+
+    def make_generator(self, step: int, *more: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, 2, self.stage, step, *more])
+
+    def describe_batch(self, step: int, videos: np.ndarray, network: str = "") -> TrainedBatch:
+        ids = tuple(dict.fromkeys(self.bags.view.ids[video] for video in videos))
+        return TrainedBatch(self.stage, step + 1, ids, network, self.config.learning_rate)
+
+
 class Stepper(Protocol):
     """Trains a network step by step."""
 
@@ -69,21 +86,17 @@ class Halves:
 class NetworkStepper:
     """Trains the network of the paper on equally many abnormal and normal videos."""
 
-    def __init__(
-        self, network: SSRL, features: Features, bags: Bags, config: TrainConfig, stage: int, team: Team = ALONE
-    ) -> None:
+    def __init__(self, network: SSRL, features: Features, task: Task) -> None:
         self.network = network
         self.features = features
-        self.bags = bags
-        self.config = config
-        self.stage = stage
-        self.team = team
-        self.optimizers = [make_optimizer(network, config)]
-        half = min(config.videos_per_half, max(len(bags.abnormal), len(bags.normal)))
-        if half < team.size:
-            raise UserError(f"{team.size} processes cannot divide a batch of {half} videos of each kind; start fewer")
-        self.num_parts = min(config.accumulate, half // team.size)
-        self.run_network = self._divide_network() if team.size > 1 else self._run
+        self.task = task
+        self.optimizers = [make_optimizer(network, task.config)]
+        half = min(task.config.videos_per_half, max(len(task.bags.abnormal), len(task.bags.normal)))
+        size = task.team.size
+        if half < size:
+            raise UserError(f"{size} processes cannot divide a batch of {half} videos of each kind; start fewer")
+        self.num_parts = min(task.config.accumulate, half // size)
+        self.run_network = self._divide_network() if size > 1 else self._run
 
     def run(self, steps: range) -> Iterator[Losses]:
         parts = (Part(step, index) for step in steps for index in range(self.num_parts))
@@ -96,10 +109,10 @@ class NetworkStepper:
                 self.optimizers[0].zero_grad(set_to_none=True)
             self.trained = halves.trained
             losses = self._compute_losses(halves).scale(halves.share)
-            (self.team.size * losses.total).backward()  # of whose gradients the ranks take the mean
+            (self.task.team.size * losses.total).backward()  # of whose gradients the ranks take the mean
             sums.append(losses.detach())
             if part.index == self.num_parts - 1:
-                descend(self.optimizers[0], self.config, part.step)
+                descend(self.optimizers[0], self.task.config, part.step)
                 total = sum(sums[1:], sums[0])
                 check_losses(total, self.trained)
                 yield total
@@ -112,41 +125,41 @@ class NetworkStepper:
         return (self.optimizers[0].state_dict(),)
 
     def _read(self, part: Part) -> Halves:
-        generator = np.random.default_rng([self.config.seed, 2, self.stage, part.step])
+        generator = self.task.make_generator(part.step)
         seed = int(generator.integers(2**31))
-        whole = draw_halves(self.bags.abnormal, self.bags.normal, self.config.videos_per_half, generator)
+        whole = draw_halves(self.task.bags.abnormal, self.task.bags.normal, self.task.config.videos_per_half, generator)
         halves = [np.array_split(half, self.num_parts)[part.index] for half in whole]
         videos = np.concatenate(halves)
         count = len(halves[0])
-        held = np.array_split(np.arange(count), self.team.size)[self.team.rank]
+        held = np.array_split(np.arange(count), self.task.team.size)[self.task.team.rank]
         places = np.concatenate([held, count + held])
         return Halves(
             self.features.load(videos[places]),
             Division(torch.from_numpy(places).to(self.features.device), len(videos)),
             count / len(whole[0]),
             seed,
-            describe_batch(self.bags, self.config, self.stage, part.step, videos),
+            self.task.describe_batch(part.step, videos),
         )
 
     def _compute_losses(self, halves: Halves) -> Losses:
-        if self.team.size > 1:
+        if self.task.team.size > 1:
             self.network.divide(halves.division)
         output = Output(*self.run_network(halves.videos))
-        if self.team.size > 1:
-            output = Output(*(self.team.gather(part, halves.division) for part in vars(output).values()))
+        if self.task.team.size > 1:
+            output = Output(*(self.task.team.gather(part, halves.division) for part in vars(output).values()))
         check_scores(output.scores, halves.trained)
         count = halves.division.total // 2
-        return compute_losses(_take(output, slice(count)), _take(output, slice(count, None)), self.config.loss)
+        return compute_losses(_take(output, slice(count)), _take(output, slice(count, None)), self.task.config.loss)
 
     def _run(self, videos: Batch) -> tuple[Tensor, ...]:
-        output = videos.run(self.network, autocast=self.config.precision == "bfloat16")
+        output = videos.run(self.network, autocast=self.task.config.precision == "bfloat16")
         return output.scores, output.features, output.crop_scores
 
     def _divide_network(self) -> Callable[[Batch], tuple[Tensor, ...]]:
         """The network with gradients and batch norms over the videos of all ranks."""
         for module in self.network.modules():
             if isinstance(module, Norm):
-                module.add_up = self.team.add_up
+                module.add_up = self.task.team.add_up
         wrapper = Wrapper(self.network, self._run)
         return DistributedDataParallel(wrapper, find_unused_parameters=self.network.config.scale_dropout > 0)
 
@@ -168,25 +181,13 @@ class BlendStepper:
     and a thread, since their operations are too small to divide among threads. Ranks divide the networks.
     """
 
-    def __init__(
-        self,
-        network: Blend,
-        features: PreparedFeatures,
-        bags: Bags,
-        folds: np.ndarray,
-        config: TrainConfig,
-        stage: int,
-        team: Team = ALONE,
-    ) -> None:
+    def __init__(self, network: Blend, features: PreparedFeatures, folds: np.ndarray, task: Task) -> None:
         self.network = network
         self.features = features
-        self.bags = bags
         self.folds = folds
-        self.config = config
-        self.stage = stage
-        self.team = team
-        self.members = team.deal(len(network.networks))
-        self.optimizers = [make_optimizer(each, config) for each in network.networks]  # none in a linear model
+        self.task = task
+        self.members = task.team.deal(len(network.networks))
+        self.optimizers = [make_optimizer(each, task.config) for each in network.networks]  # none in a linear model
         self.trained: dict[int, TrainedBatch] = {}  # the last batch of each network
 
     def run(self, steps: range) -> Iterator[Losses]:
@@ -196,7 +197,7 @@ class BlendStepper:
                 if not self.network.training:
                     self.network.train()
                 losses = pool.map(lambda index, step=step: self._step_member(step, index), self.members)
-                every = self.team.merge(dict(zip(self.members, losses, strict=True)))
+                every = self.task.team.merge(dict(zip(self.members, losses, strict=True)))
                 yield Losses(sum((every[index] for index in sorted(every)), torch.zeros(())))
 
     def check_weights(self) -> None:
@@ -206,38 +207,31 @@ class BlendStepper:
     def collect(self, average: Weights) -> tuple[OptimizerState, ...]:
         for values in (self.network.state_dict(), average):
             dealt = {name: value for name, value in values.items() if name.startswith("networks.")}
-            self.team.share_dealt((int(name.split(".")[1]), value) for name, value in dealt.items())
-        states = self.team.merge({index: self.optimizers[index].state_dict() for index in self.members})
+            self.task.team.share_dealt((int(name.split(".")[1]), value) for name, value in dealt.items())
+        states = self.task.team.merge({index: self.optimizers[index].state_dict() for index in self.members})
         return tuple(states[index] for index in sorted(states))
 
     def _step_member(self, step: int, index: int) -> Tensor:
         network, model = self.network.networks[index], self.network.config
         assert isinstance(network, CompactNetwork)
-        generator = np.random.default_rng([self.config.seed, 2, self.stage, step, index])
+        generator = self.task.make_generator(step, index)
         network.seed_dropout(int(generator.integers(2**31)))
-        hidden = self.bags.training[self.folds == model.held_out_folds[index]]
-        seen = [np.setdiff1d(kind, hidden) for kind in (self.bags.abnormal, self.bags.normal)]
-        abnormal, normal = draw_halves(seen[0], seen[1], self.config.videos_per_half, generator)
+        hidden = self.task.bags.training[self.folds == model.held_out_folds[index]]
+        seen = [np.setdiff1d(kind, hidden) for kind in (self.task.bags.abnormal, self.task.bags.normal)]
+        abnormal, normal = draw_halves(seen[0], seen[1], self.task.config.videos_per_half, generator)
         videos = np.concatenate([abnormal, normal])
         name = f"network {index + 1} of {len(model.losses)} ({model.losses[index]})"
-        self.trained[index] = describe_batch(self.bags, self.config, self.stage, step, videos, name)
+        self.trained[index] = self.task.describe_batch(step, videos, name)
         labels = torch.tensor([1.0] * len(abnormal) + [0.0] * len(normal), device=self.features.device)
-        top = self.config.loss.top_segments if model.losses[index] == "top" else None
+        top = self.task.config.loss.top_segments if model.losses[index] == "top" else None
         logits = network(self.features.select_for(index, videos))
         loss = compute_balanced_loss(logits, labels, top)
         self.optimizers[index].zero_grad(set_to_none=True)
         loss.backward()
-        descend(self.optimizers[index], self.config, step)
+        descend(self.optimizers[index], self.task.config, step)
         loss = loss.detach().cpu()
         check_losses(Losses(loss), self.trained[index])
         return loss
-
-
-def describe_batch(
-    bags: Bags, config: TrainConfig, stage: int, step: int, videos: np.ndarray, network: str = ""
-) -> TrainedBatch:
-    ids = tuple(dict.fromkeys(bags.view.ids[video] for video in videos))
-    return TrainedBatch(stage, step + 1, ids, network, config.learning_rate)
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

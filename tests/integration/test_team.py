@@ -88,7 +88,7 @@ died = Path(os.environ["DIED"])
 read = NetworkStepper._read
 
 def read_or_die(self, part):
-    if os.environ["RANK"] == "1" and (self.stage, part.step) == (2, 30) and not died.exists():
+    if os.environ["RANK"] == "1" and (self.task.stage, part.step) == (2, 30) and not died.exists():
         died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return read(self, part)

@@ -30,7 +30,7 @@ from ssrl.train.features import Cache, Features, choose_cache, read_ahead
 from ssrl.train.log import Log, StepRecord
 from ssrl.train.loop import StageTrainer
 from ssrl.train.stages import Trainer, TrainingWatcher, load_run
-from ssrl.train.steps import NetworkStepper
+from ssrl.train.steps import NetworkStepper, Task
 from ssrl.workflows.train import TrainRequest, open_trainer
 from tests.stores import D, write_store
 from tests.training import StoppingWatcher, trainer
@@ -123,7 +123,7 @@ def test_the_gradients_of_a_batch_in_parts_are_those_of_the_whole(bags: Bags, co
         torch.manual_seed(0)
         network = Resting(replace(paper_model(D, (1, 2)), dropout=0.0)).eval()
         config = paper_training(scales=(1, 2), videos_per_half=4, accumulate=accumulate)
-        stepper = NetworkStepper(network, Features(bags.view, (1, 2), CPU), bags, config, 1)
+        stepper = NetworkStepper(network, Features(bags.view, (1, 2), CPU), Task(bags, config, 1))
         losses.append(next(stepper.run(range(1))).total)
         gradients.append([weight.grad for weight in network.parameters()])
     torch.testing.assert_close(losses[1], losses[0])
