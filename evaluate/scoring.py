@@ -10,10 +10,8 @@ import torch
 
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
-from ssrl.evaluate.heatmaps import compute_attention_mask
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.protocol import THRESHOLD, VideoScores
-from ssrl.geometry import Grid
 from ssrl.model.build import Network
 from ssrl.model.domain import Domain
 from ssrl.store.layout import StoredVideo
@@ -21,8 +19,6 @@ from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds
 
 BLOCK = 256  # snippets embedded at once: at D = 2048 and four scales, about 0.2 GB of features
-CONTEXT = 32  # snippets around the one to explain
-PATH_STEPS = 16  # of integrated gradients
 
 
 class Features(Protocol):
@@ -80,55 +76,6 @@ def score_snippets(
     scores = network.relate(joined).scores[0].double().cpu().numpy()
     distance = None if domain is None else domain.measure(torch.cat(coordinates))
     return np.bincount(snippets, scores) / np.bincount(snippets), distance
-
-
-def compute_attention_masks(
-    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
-) -> dict[int, np.ndarray]:
-    """Where PSR attends in one snippet (Sect. 4.5): one mask (rows, cols) in 0..1 per scale.
-
-    `features` hold one array (T, N_r, D) per scale. Empty if the network has no attention over patches.
-    """
-    device = next(network.parameters()).device
-    masks = {}
-    for scale in network.config.patch_scales if network.has_attention else ():
-        patches = torch.from_numpy(features[scale][snippet].astype(np.float32))[None, None].to(device)
-        with torch.inference_mode():
-            attention = network.attention(scale, patches)[0, 0].cpu().numpy()  # (N, N)
-        masks[scale] = compute_attention_mask(attention, grids[scale].rows, grids[scale].cols)
-    return masks
-
-
-def compute_contribution_masks(
-    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
-) -> dict[int, np.ndarray]:
-    """Which patches raise one snippet's score: one mask (rows, cols) in 0..1 per scale.
-
-    The contributions are integrated gradients (Sundararajan et al., 2017) of the snippet's logit, from a baseline of
-    mean training features to its own; negative ones count as 0. The network sees the snippet in the context of its
-    neighbors, as many as it was trained on.
-    """
-    device = next(network.parameters()).device
-    start = max(0, snippet - CONTEXT // 2)
-    steps = (torch.arange(PATH_STEPS, device=device) + 0.5)[:, None, None] / PATH_STEPS  # midpoints of the path
-    inputs, differences, paths = {}, {}, {}
-    for scale in network.config.scales:
-        context = torch.from_numpy(features[scale][start : start + CONTEXT].astype(np.float32)).to(device)  # (T, N, D)
-        baseline = network.baseline(scale).to(device)
-        differences[scale] = context[snippet - start] - baseline  # (N, D)
-        paths[scale] = (baseline + steps * differences[scale]).requires_grad_()  # (steps, N, D)
-        before, after = context[: snippet - start], context[snippet - start + 1 :]
-        repeated = [part.expand(PATH_STEPS, *part.shape) for part in (before, after)]
-        inputs[scale] = torch.cat([repeated[0], paths[scale][:, None], repeated[1]], dim=1)  # (steps, T, N, D)
-    network.logits(inputs)[:, snippet - start].sum().backward()
-    masks = {}
-    for scale in network.config.patch_scales:
-        gradient = paths[scale].grad
-        assert gradient is not None
-        raises = (differences[scale] * gradient.mean(dim=0)).sum(dim=-1).clamp(min=0)  # (N,)
-        mask = (raises / raises.max().clamp(min=1e-12)).cpu().numpy()
-        masks[scale] = mask.reshape(grids[scale].rows, grids[scale].cols)
-    return masks
 
 
 def select_top_snippets(scores: np.ndarray, count: int, min_distance: int = 4) -> list[int]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssrl.evaluate.heatmaps import combine_masks, draw_overlay
+from ssrl.evaluate.heatmaps import draw_overlay
+from ssrl.evaluate.localization import compute_heat
 from ssrl.evaluate.protocol import VideoScores
-from ssrl.evaluate.scoring import compute_attention_masks, compute_contribution_masks, select_top_snippets
+from ssrl.evaluate.scoring import select_top_snippets
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.faults import describe_error
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 HEATMAPS_PER_VIDEO = 3
 JPEG_QUALITY = 88
 HEATMAP_FOLDER = "heatmaps"
-MASKS = {"contribution": compute_contribution_masks, "attention": compute_attention_masks}
 
 
 def write_overlays(
@@ -49,21 +49,19 @@ def write_overlays(
 def _draw_video(folder: Path, network: Network, store: Store, video: VideoScores, where: Where) -> list[Path]:
     geometry = store.config.geometry
     snippets = select_top_snippets(video.scores, HEATMAPS_PER_VIDEO)
-    grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
     bounds = video.frame_bounds
     middles = [int(bounds[snippet] + bounds[snippet + 1]) // 2 for snippet in snippets]
     frames = _read_frames(video.record.video.path, middles)
     written = []
     for frame_index, snippet in zip(middles, snippets, strict=True):
         with store.open_video(video.id, network.config.scales) as (features, _):
-            masks = MASKS[where](network, features, snippet, grids)
-        if frame_index not in frames or not masks:
+            heat = compute_heat(network, features, snippet, geometry, where)
+        if frame_index not in frames or heat is None:
             continue
-        mask = combine_masks(masks, geometry.height, geometry.width)
         frame = resize(frames[frame_index], geometry.height, geometry.width)
         score = float(video.scores[snippet])
         name = "".join(char if char.isprintable() else "?" for char in video.id)
-        image = draw_overlay(frame, mask, score, f"{name}  frame {frame_index}  score {score:.2f}")
+        image = draw_overlay(frame, heat, score, f"{name}  frame {frame_index}  score {score:.2f}")
         path = folder / f"{video.id}-{frame_index:06d}.jpg"
         with replacing(path) as temporary:
             Image.fromarray(image).save(temporary, format="JPEG", quality=JPEG_QUALITY)

@@ -13,9 +13,8 @@ from ssrl.checkpoints import load_checkpoint
 from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
 from ssrl.evaluate import scoring
+from ssrl.evaluate.localization import compute_attention_masks, compute_contribution_masks
 from ssrl.evaluate.scoring import (
-    compute_attention_masks,
-    compute_contribution_masks,
     score_snippets,
     score_split,
 )

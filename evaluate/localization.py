@@ -1,0 +1,109 @@
+"""Where in the frame: masks over the patches of a snippet, the heatmap they add up to, and its hottest region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ssrl.evaluate.heatmaps import combine_masks, compute_attention_mask
+from ssrl.evaluate.scoring import Features
+from ssrl.geometry import Geometry, Grid
+from ssrl.model.build import Network
+
+Where = Literal["contribution", "attention"]
+Masks = dict[int, np.ndarray]  # scale → (rows, cols) in 0..1
+CONTEXT = 32  # snippets around the one to explain
+PATH_STEPS = 16  # of integrated gradients
+REGION_LEVEL = 0.5  # of the hottest point
+
+
+class Box(NamedTuple):
+    """A part of the frame, in fractions of its width and height, from the upper left corner."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def compute_heat(
+    network: Network,
+    features: Mapping[int, Features],
+    snippet: int,
+    geometry: Geometry,
+    where: Where = "contribution",
+    size: tuple[int, int] | None = None,
+) -> np.ndarray | None:
+    """One snippet's heatmap (H, W) float32 in 0..1, of `size` or the geometry's; None for a network without patches."""
+    grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
+    compute = compute_attention_masks if where == "attention" else compute_contribution_masks
+    masks = compute(network, features, snippet, grids)
+    return combine_masks(masks, *(size or (geometry.height, geometry.width))) if masks else None
+
+
+def find_hottest_region(heat: np.ndarray) -> Box | None:
+    """The box around what is at least half as hot as the hottest point, and connected to it; None if all is cold."""
+    height, width = heat.shape
+    if heat.max() <= 0:
+        return None
+    labels, _ = ndimage.label(heat >= REGION_LEVEL * heat.max())
+    rows, cols = np.nonzero(labels == labels.flat[heat.argmax()])
+    return Box(
+        float(cols.min() / width),
+        float(rows.min() / height),
+        float((cols.max() + 1) / width),
+        float((rows.max() + 1) / height),
+    )
+
+
+def compute_attention_masks(
+    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
+) -> dict[int, np.ndarray]:
+    """Where PSR attends in one snippet (Sect. 4.5): one mask (rows, cols) in 0..1 per scale.
+
+    `features` hold one array (T, N_r, D) per scale. Empty if the network has no attention over patches.
+    """
+    device = next(network.parameters()).device
+    masks = {}
+    for scale in network.config.patch_scales if network.has_attention else ():
+        patches = torch.from_numpy(features[scale][snippet].astype(np.float32))[None, None].to(device)
+        with torch.inference_mode():
+            attention = network.attention(scale, patches)[0, 0].cpu().numpy()  # (N, N)
+        masks[scale] = compute_attention_mask(attention, grids[scale].rows, grids[scale].cols)
+    return masks
+
+
+def compute_contribution_masks(
+    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
+) -> dict[int, np.ndarray]:
+    """Which patches raise one snippet's score: one mask (rows, cols) in 0..1 per scale.
+
+    The contributions are integrated gradients (Sundararajan et al., 2017) of the snippet's logit, from a baseline of
+    mean training features to its own; negative ones count as 0. The network sees the snippet in the context of its
+    neighbors, as many as it was trained on.
+    """
+    device = next(network.parameters()).device
+    start = max(0, snippet - CONTEXT // 2)
+    steps = (torch.arange(PATH_STEPS, device=device) + 0.5)[:, None, None] / PATH_STEPS  # midpoints of the path
+    inputs, differences, paths = {}, {}, {}
+    for scale in network.config.scales:
+        context = torch.from_numpy(features[scale][start : start + CONTEXT].astype(np.float32)).to(device)  # (T, N, D)
+        baseline = network.baseline(scale).to(device)
+        differences[scale] = context[snippet - start] - baseline  # (N, D)
+        paths[scale] = (baseline + steps * differences[scale]).requires_grad_()  # (steps, N, D)
+        before, after = context[: snippet - start], context[snippet - start + 1 :]
+        repeated = [part.expand(PATH_STEPS, *part.shape) for part in (before, after)]
+        inputs[scale] = torch.cat([repeated[0], paths[scale][:, None], repeated[1]], dim=1)  # (steps, T, N, D)
+    network.logits(inputs)[:, snippet - start].sum().backward()
+    masks = {}
+    for scale in network.config.patch_scales:
+        gradient = paths[scale].grad
+        assert gradient is not None
+        raises = (differences[scale] * gradient.mean(dim=0)).sum(dim=-1).clamp(min=0)  # (N,)
+        mask = (raises / raises.max().clamp(min=1e-12)).cpu().numpy()
+        masks[scale] = mask.reshape(grids[scale].rows, grids[scale].cols)
+    return masks
