@@ -114,5 +114,16 @@ def track_events(scores: Iterable[float], rule: EventRule) -> tuple[Event, ...]:
 
 def find_events(video: VideoScores, rule: EventRule | None = None) -> tuple[Event, ...]:
     """Find a video's events, by default above its own threshold. A video of one snippet may have an event."""
+    return track_events(video.scores, _fit_rule(video, rule))
+
+
+def find_openings(video: VideoScores, rule: EventRule | None = None) -> tuple[int, ...]:
+    """The snippets at which the events of `find_events` are first reported."""
+    tracker = EventTracker(_fit_rule(video, rule))
+    changes = [tracker.update(float(score)) for score in video.scores]
+    return tuple(snippet for snippet, change in enumerate(changes) if change is not None and change.kind == "opened")
+
+
+def _fit_rule(video: VideoScores, rule: EventRule | None) -> EventRule:
     rule = rule or EventRule(video.threshold)
-    return track_events(video.scores, replace(rule, min_snippets=min(rule.min_snippets, len(video.scores))))
+    return replace(rule, min_snippets=min(rule.min_snippets, len(video.scores)))

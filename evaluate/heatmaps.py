@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from ssrl.errors import UserError
 
 COLORMAP = "inferno"
 OPACITY = 0.8  # of the heat where mask and score are 1
 QUIET = 0.3  # fraction of a mask's strength that remains where the score is 0
+SMOOTHING, SMOOTHING_MOMENTS = 0.05, 0.5  # of traced contributions: of the frame's height; in moments
 FLAT = 1e-5  # column sums whose relative spread is below this prefer no patch
 
 
@@ -64,6 +66,25 @@ def combine_masks(masks: Mapping[int, np.ndarray], height: int, width: int) -> n
     if mean.max() > 0:
         mean /= mean.max()
     return mean
+
+
+def combine_traces(traces: Mapping[int, np.ndarray], height: int, width: int) -> np.ndarray:
+    """Add up contributions by place, {scale: (f, y, x)}, over the frame: (f, height, width) float32.
+
+    Every scale is spread evenly over the pixels of its cells and smoothed, and the maximum of each of the f moments is
+    scaled to 1; moments without contributions stay zero. Scales with fewer moments repeat theirs.
+    """
+    moments = max(len(trace) for trace in traces.values())
+    total = np.zeros((moments, height, width), np.float32)
+    for trace in traces.values():
+        density = trace.shape[1] * trace.shape[2] / (height * width)
+        for moment in range(moments):
+            total[moment] += density * _resize(trace[moment * len(trace) // moments], height, width)
+    sigma = SMOOTHING * height
+    smooth = ndimage.gaussian_filter(total, (SMOOTHING_MOMENTS, sigma, sigma), mode="nearest")
+    highest = smooth.max(axis=(1, 2), keepdims=True)
+    heat: np.ndarray = np.divide(smooth, highest, out=np.zeros_like(smooth), where=highest > 0)
+    return heat
 
 
 def _resize(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -80,11 +80,21 @@ def compute_attention_masks(
 def compute_contribution_masks(
     network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
 ) -> dict[int, np.ndarray]:
-    """Which patches raise one snippet's score: one mask (rows, cols) in 0..1 per scale.
+    """Which patches raise one snippet's score: one mask (rows, cols) in 0..1 per scale. Patches that lower it are 0."""
+    contributions = compute_contributions(network, features, snippet)
+    masks = {}
+    for scale in network.config.patch_scales:
+        raises = contributions[scale].sum(dim=-1).clamp(min=0)  # (N,)
+        mask = (raises / raises.max().clamp(min=1e-12)).cpu().numpy()
+        masks[scale] = mask.reshape(grids[scale].rows, grids[scale].cols)
+    return masks
 
-    The contributions are integrated gradients (Sundararajan et al., 2017) of the snippet's logit, from a baseline of
-    mean training features to its own; negative ones count as 0. The network sees the snippet in the context of its
-    neighbors, as many as it was trained on.
+
+def compute_contributions(network: Network, features: Mapping[int, Features], snippet: int) -> dict[int, torch.Tensor]:
+    """How much each feature of each patch raises one snippet's logit: one tensor (N, D) per scale.
+
+    The contributions are integrated gradients (Sundararajan et al., 2017), from a baseline of mean training features to
+    the snippet's own. The network sees the snippet in the context of its neighbors, as many as it was trained on.
     """
     device = next(network.parameters()).device
     start = max(0, snippet - CONTEXT // 2)
@@ -99,11 +109,9 @@ def compute_contribution_masks(
         repeated = [part.expand(PATH_STEPS, *part.shape) for part in (before, after)]
         inputs[scale] = torch.cat([repeated[0], paths[scale][:, None], repeated[1]], dim=1)  # (steps, T, N, D)
     network.logits(inputs)[:, snippet - start].sum().backward()
-    masks = {}
-    for scale in network.config.patch_scales:
+    contributions = {}
+    for scale, difference in differences.items():
         gradient = paths[scale].grad
         assert gradient is not None
-        raises = (differences[scale] * gradient.mean(dim=0)).sum(dim=-1).clamp(min=0)  # (N,)
-        mask = (raises / raises.max().clamp(min=1e-12)).cpu().numpy()
-        masks[scale] = mask.reshape(grids[scale].rows, grids[scale].cols)
-    return masks
+        contributions[scale] = difference * gradient.mean(dim=0)
+    return contributions

@@ -8,6 +8,7 @@
     far           false alarm rate: fraction of the frames of normal videos that score 0.5 or more
     per_class     for each class of abnormal videos, `auc` over the videos of that class only and, as
                   `auc_with_normal`, over those and all normal videos
+    temporal      the events against the annotated intervals: see `ssrl.evaluate.detection`
 
 Every frame counts once; tied scores count half, as always in an ROC AUC. An undefined metric is None, and
 `undefined` says why.
@@ -26,6 +27,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from ssrl.datasets.video import LABELS
 from ssrl.errors import UserError
+from ssrl.evaluate.detection import Detection, measure_detection
 from ssrl.evaluate.protocol import (
     THRESHOLD,
     Protocol,
@@ -87,6 +89,7 @@ class Evaluation:
     far: float | None
     operating_points: tuple[OperatingPoint, ...]  # at 0.5, at the lowest threshold with far <= 1 %, at the checkpoint's
     per_class: dict[str, ClassResult]
+    temporal: Detection
     undefined: dict[str, str]  # metric: reason
     without_frame_labels: tuple[str, ...]  # ids of abnormal videos that frame-level metrics leave out
     warnings: tuple[str, ...]
@@ -99,6 +102,7 @@ class Evaluation:
         return {name: getattr(self, name) for name in names} | {
             "operating_points": [vars(point) for point in self.operating_points],
             "per_class": {name: vars(result) for name, result in self.per_class.items()},
+            "temporal": self.temporal.to_json(),
             "without_frame_labels": list(self.without_frame_labels),
             "warnings": list(self.warnings),
         }
@@ -151,8 +155,9 @@ def evaluate(videos: Sequence[VideoScores], protocol: Protocol = "true") -> Eval
         np.array([video.label for video in videos], dtype=np.uint8),
     )
     per_class = _evaluate_classes(annotated, pairs, normal)
+    temporal = measure_detection(videos)
     without = tuple(video.id for video in videos if not video.has_frame_labels)
-    undefined = _explain_undefined(videos, frames, abnormal, normal, per_class)
+    undefined = _explain_undefined(videos, frames, abnormal, normal, per_class) | temporal.explain_undefined()
     pr = None if frames.reason_undefined else _compute_precision_recall(frames)
 
     return Evaluation(
@@ -169,6 +174,7 @@ def evaluate(videos: Sequence[VideoScores], protocol: Protocol = "true") -> Eval
         far=_get_rate(normal.scores, THRESHOLD),
         operating_points=_find_operating_points(frames, normal, videos[0].threshold),
         per_class=per_class,
+        temporal=temporal,
         undefined=undefined,
         without_frame_labels=without,
         warnings=_collect_warnings(videos, without),

@@ -55,6 +55,11 @@ class Timeline:
         return tuple(Pause(int(i) + 1, float(self.starts[i]) + self.step, float(self.starts[i + 1])) for i in waits)
 
     @property
+    def recorded(self) -> float:
+        """Seconds without the pauses."""
+        return self.end - sum(pause.stop - pause.start for pause in self.pauses)
+
+    @property
     def is_steady(self) -> bool:
         """Whether frames are evenly spaced, to half a step."""
         even = np.arange(len(self.starts)) * self.step

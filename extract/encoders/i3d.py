@@ -34,11 +34,18 @@ class I3D(nn.Module):
         self.blocks = blocks
 
     def forward(self, cubes: Tensor) -> Tensor:
+        return self.pool_cells(self.encode_cells(cubes))
+
+    def encode_cells(self, cubes: Tensor) -> Tensor:
+        """(B, 3, L, h, w) → (B, 2048, f, y, x), behind a ReLU."""
         stem: Any = self.blocks[0]
         cubes = cubes.to(stem.conv.weight.dtype)
         for block in self.blocks:
             cubes = block(cubes)
-        return cubes.mean(dim=(2, 3, 4), dtype=torch.float32)
+        return cubes
+
+    def pool_cells(self, cells: Tensor) -> Tensor:
+        return cells.mean(dim=(2, 3, 4), dtype=torch.float32)
 
 
 def normalized(pixels: Tensor) -> Tensor:

@@ -61,7 +61,14 @@ class Micro3D(nn.Module):
 
     def forward(self, cubes: Tensor) -> Tensor:
         """(B, 1, F, h, w) of gray levels to (B, D); F >= 4, h and w >= 16."""
-        return pool_peaks(compute_codes(self.predict_cells(shrink(cubes[:, 0]))))
+        return self.pool_cells(self.encode_cells(cubes))
+
+    def encode_cells(self, cubes: Tensor) -> Tensor:
+        """(B, 1, F, h, w) of gray levels to codes (B, K, f, y, x)."""
+        return compute_codes(self.predict_cells(shrink(cubes[:, 0])))
+
+    def pool_cells(self, cells: Tensor) -> Tensor:
+        return pool_peaks(cells)
 
     def predict_cells(self, gray: Tensor) -> tuple[Tensor, ...]:
         """(B, F, h', w') gray levels 0..1 to the logits of kind, speed, height and pace, each (B, classes, f, y, x).

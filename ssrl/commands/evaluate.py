@@ -12,6 +12,7 @@ from ssrl.console import as_percent, handle_errors, note, results, warn
 from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model, open_store
 
 if TYPE_CHECKING:
+    from ssrl.evaluate.detection import Detection
     from ssrl.workflows.evaluate import EvaluateResult
 
 METRICS = (
@@ -31,6 +32,7 @@ METRICS = (
 @option(EvaluateRequest, "protocol", help="true: true frame counts; released: padded as in common ground-truth files.")
 @option(EvaluateRequest, "false_alarms", help="Share of normal snippets that may raise an alarm: 0.001, 0.01 or 0.05.")
 @option(EvaluateRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
+@option(EvaluateRequest, "masks", help="Folder of pixel masks, to measure heatmaps.  [default: beside the videos]")
 @click.option("--complexity", is_flag=True, help="Count parameters and FLOPs instead (Table 6).")
 @option(EvaluateRequest, "device", help="Device to run the network on.")
 @handle_errors
@@ -65,12 +67,25 @@ def report(result: EvaluateResult) -> None:
         results.print(f"{title:28}{text}", markup=False)
     for name, per_class in evaluation.per_class.items():
         results.print(f"  {name:26}{as_percent(per_class.auc)} ({per_class.num_videos} videos)", markup=False)
+    print_temporal(evaluation.temporal)
+    for where, found in result.localization.items():
+        measured = f"pixel AUC {as_percent(found.pixel_auc)}, pointing {as_percent(found.pointing)}"
+        results.print(f"{'heatmaps, ' + where:28}{measured} ({found.num_frames} frames)")
     results.print(f"{'frames, videos':28}{evaluation.num_frames}, {evaluation.num_videos} ({evaluation.protocol})")
     last, linear = as_percent(selected.last_step_auc), as_percent(selected.linear_auc)
     results.print(f"{'selection':28}{selected}; AUC of the last step {last}", markup=False)
     results.print(f"{'linear model, same features':28}{linear}", markup=False)
     held_out, linear = as_percent(selected.held_out_auc), as_percent(selected.linear_held_out_auc)
     results.print(f"{'held-out training videos':28}video-level AUC {held_out}, linear model {linear}", markup=False)
+
+
+def print_temporal(temporal: Detection) -> None:
+    alarms, delay = temporal.false_alarms_per_hour, temporal.delay_seconds
+    frames = "" if temporal.delay_frames is None else f", median delay {temporal.delay_frames:.0f} frames"
+    late = frames if delay is None else f", median delay {delay:.1f} s"
+    wrong = "" if alarms is None else f"; {alarms:.1f} false alarms an hour"
+    results.print(f"{'mean AP, IoU 0.1 to 0.5':28}{as_percent(temporal.mean_ap)} ({temporal.num_events} events)")
+    results.print(f"{'anomalies detected':28}{temporal.detected} of {temporal.num_anomalies}{late}{wrong}")
 
 
 def print_complexity(request: EvaluateRequest) -> None:

@@ -156,3 +156,12 @@ class ScoringProgress(ProgressBar, EvaluationWatcher):
 
     def video_scored(self, video: VideoScores) -> None:
         self.advance(video.id)
+
+    def localization_begins(self, num_videos: int) -> None:
+        self.begin("comparing heatmaps with pixel masks", num_videos)
+
+    def video_localized(self, video_id: str) -> None:
+        self.advance(video_id)
+
+    def masks_left_out(self, video_id: str, reason: str) -> None:
+        warn(f"{video_id}: its pixel masks are left out: {reason}")

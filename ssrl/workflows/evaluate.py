@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from ssrl.workflows.score import describe_threshold
 if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
     from ssrl.evaluate.metrics import Evaluation
+    from ssrl.evaluate.pixels import Localization
     from ssrl.evaluate.protocol import VideoScores
     from ssrl.store.reader import Store
 
@@ -33,6 +35,7 @@ class EvaluateRequest:
     protocol: Protocol = "true"
     false_alarms: float = 0.01  # share of a normal video's snippets that may raise an alarm
     where: Where = "contribution"  # what the report's heatmaps show
+    masks: Path | None = None  # folder of pixel masks; None: beside the videos, as datasets have them
     device: Device = "auto"
 
 
@@ -61,6 +64,8 @@ class EvaluateResult:
     checkpoint: Checkpoint
     checkpoint_path: Path
     store: Store
+    where: Where = "contribution"
+    localization: Mapping[Where, Localization] = field(default_factory=dict)  # empty: no pixel masks
     report: Path | None = None
 
     @cached_property
@@ -83,8 +88,12 @@ class EvaluateResult:
         """The content of the JSON file: the metrics and their source."""
         from ssrl.plain import to_plain
 
+        shown = self.localization.get(self.where)
         return {
             **self.evaluation.to_json(),
+            "pixel_auc": shown and shown.pixel_auc,
+            "pointing": shown and shown.pointing,
+            "localization": to_plain(self.localization),
             "selection": to_plain(self.selected),
             "stages": to_plain(self.checkpoint.stages),
             "calibration": to_plain(self.checkpoint.calibration),
@@ -101,6 +110,12 @@ class EvaluationWatcher:
 
     def video_scored(self, video: VideoScores) -> None: ...
 
+    def localization_begins(self, num_videos: int) -> None: ...
+
+    def video_localized(self, video_id: str) -> None: ...
+
+    def masks_left_out(self, video_id: str, reason: str) -> None: ...
+
 
 def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None = None) -> EvaluateResult:
     """Score the test videos of a store, compute the metrics and write the requested files.
@@ -113,6 +128,8 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     from ssrl.evaluate.scoring import score_split
     from ssrl.files import check_output, write_json
     from ssrl.hardware import choose_device
+    from ssrl.workflows.heat import make_heat
+    from ssrl.workflows.localize import measure_localization
 
     check_protocol(request.protocol)
     if request.json is not None:
@@ -131,7 +148,9 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
         watcher.video_scored(video)
     evaluation = evaluate(videos, request.protocol)
     path, page = Path(request.checkpoint), request.report / "index.html" if request.report else None
-    result = EvaluateResult(evaluation, tuple(videos), checkpoint, path, store, page)
+    heat = make_heat(checkpoint, network, store, request.where)
+    localization = measure_localization(heat, store, videos, request.masks, watcher)
+    result = EvaluateResult(evaluation, tuple(videos), checkpoint, path, store, request.where, localization, page)
     if request.json is not None:
         write_json(request.json, result.metrics())
     if request.report is not None:

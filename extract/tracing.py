@@ -1,0 +1,67 @@
+"""Where in a patch a feature comes from.
+
+    contributions (N_r, D) ── the encoder's pooling, backwards ──▶ cells (N_r, f, y, x)
+      ── side by side ──▶ (f, rows * y, cols * x)
+
+An encoder pools cells, none of them negative, into a feature: micro3d by maxima of means, I3D by the mean. Such pooling
+is homogeneous, so a feature is the sum of its cells times its derivatives by them (Euler's theorem). In these shares
+its contribution is divided among the cells.
+
+Legend: L frames, N_r patches, D features, K channels of the prepared pixels; f, y, x cells of a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssrl.extract.encoders import Encoder
+from ssrl.extract.snippets import tile
+from ssrl.geometry import Grid
+
+TINY = 1e-6  # a feature below it has no cells to speak of
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A network whose features are pooled from cells."""
+
+    def encode_cells(self, cubes: Tensor) -> Tensor:
+        """(N, K, L, h, w) → (N, channels, f, y, x), none negative."""
+
+    def pool_cells(self, cells: Tensor) -> Tensor:
+        """(N, channels, f, y, x) → (N, D)."""
+
+
+def trace_contributions(
+    encoder: Encoder, snippet: np.ndarray, contributions: Mapping[int, Tensor], grids: Sequence[Grid]
+) -> dict[int, np.ndarray] | None:
+    """Divide what each feature of a snippet (L, H, W, 3) uint8 contributes among the cells it was pooled from.
+
+    `contributions` hold one tensor (N_r, D) per scale; negative ones are left out. Returns one array (f, rows * y,
+    cols * x) float32 per scale, which sums to them; None if the encoder's features cannot be traced.
+    """
+    network = encoder.network
+    if not isinstance(network, Traceable):
+        return None
+    with torch.no_grad():
+        pixels = encoder.prepare(torch.from_numpy(snippet)[None])  # (1, L, H, W, K)
+    return {grid.scale: _trace(network, pixels, contributions[grid.scale], grid) for grid in grids}
+
+
+def _trace(network: Traceable, pixels: Tensor, contributions: Tensor, grid: Grid) -> np.ndarray:
+    with torch.no_grad():
+        cells = network.encode_cells(tile(pixels, grid).permute(0, 4, 1, 2, 3)).float()
+    cells.requires_grad_()
+    features = network.pool_cells(cells)  # (N, D)
+    raises = contributions.detach().cpu().clamp(min=0)
+    (features * (raises / features.detach().clamp(min=TINY))).sum().backward()
+    assert cells.grad is not None
+    divided = (cells.grad * cells.detach()).sum(dim=1)  # (N, f, y, x)
+    _, f, y, x = divided.shape
+    placed = divided.unflatten(0, (grid.rows, grid.cols)).permute(2, 0, 3, 1, 4)  # (f, rows, y, cols, x)
+    return np.asarray(placed.reshape(f, grid.rows * y, grid.cols * x))

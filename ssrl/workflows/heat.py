@@ -1,0 +1,75 @@
+"""Heatmaps of a video's snippets: as sharp as what is at hand allows.
+
+the network's contributions (N_r, D) per scale ── traced through the encoder, if the frames are there ──▶ sharp
+                                              └─ summed by patch ──▶ as coarse as the patches
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssrl.checkpoints import Checkpoint
+from ssrl.errors import UserError
+from ssrl.evaluate.heatmaps import combine_traces
+from ssrl.evaluate.localization import compute_contributions, compute_heat
+from ssrl.evaluate.scoring import Features
+from ssrl.extract.encoders import Encoder
+from ssrl.extract.tracing import trace_contributions
+from ssrl.geometry import Geometry
+from ssrl.model.build import Network
+from ssrl.store.reader import Store
+from ssrl.workflows.choices import Where
+from ssrl.workflows.score import load_same_encoder
+
+logger = logging.getLogger(__name__)
+
+
+def make_heat(checkpoint: Checkpoint, network: Network, store: Store, where: Where) -> HeatMaker:
+    """With the encoder of the features, if it is at hand."""
+    encoder = None
+    if where == "contribution" and checkpoint.features is not None:
+        try:
+            encoder = load_same_encoder(checkpoint, "the checkpoint")
+        except UserError as error:
+            logger.info(f"heatmaps are as coarse as the patches: {error}")
+    return HeatMaker(network, store.config.geometry, where, encoder)
+
+
+@dataclass(frozen=True)
+class HeatMaker:
+    """Makes heatmaps of one kind with one network."""
+
+    network: Network
+    geometry: Geometry
+    where: Where = "contribution"
+    encoder: Encoder | None = None  # of the features; None: unknown, as of imported ones
+
+    def of(self, where: Where) -> HeatMaker:
+        """The same for another kind of heatmaps."""
+        return replace(self, where=where)
+
+    def make(
+        self,
+        features: Mapping[int, Features],
+        snippet: int,
+        pixels: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> np.ndarray | None:
+        """One snippet's heatmaps (f, H, W) float32 in 0..1, of `size` or the geometry's, one per L / f frames.
+
+        `pixels` are its frames (L, H, W, 3) uint8; without them, or where the encoder cannot be traced, f is 1 and
+        patches are told apart, but not the places in them. None for a network without patches.
+        """
+        height, width = size or (self.geometry.height, self.geometry.width)
+        if self.where == "contribution" and self.encoder is not None and pixels is not None:
+            contributions = compute_contributions(self.network, features, snippet)
+            grids = [self.geometry.grid(scale) for scale in self.network.config.scales]
+            traces = trace_contributions(self.encoder, pixels, contributions, grids)
+            if traces is not None:
+                return combine_traces(traces, height, width)
+        heat = compute_heat(self.network, features, snippet, self.geometry, self.where, (height, width))
+        return None if heat is None else heat[None]
