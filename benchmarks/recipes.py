@@ -9,6 +9,7 @@ recipe is written
     blend:psr=None:shrinkage=0.0   with other values of its fields (of BlendConfig, ModelConfig or TrainConfig)
     blend:members=2                with so many networks of each kind
     blend@equal                    trained as blend, its members weighed otherwise (see PARTS)
+    paper/2                        trained by two processes
 
 With `--train 6+6,10+10`, one per store, each seed trains on so many abnormal and normal videos, drawn from both splits,
 and tests on all others, which are many more: how a recipe does on small sets that nobody chose.
@@ -19,6 +20,8 @@ from __future__ import annotations
 import ast
 import json
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -164,14 +167,28 @@ def measure(store: Store, name: str, seed: int, runs: Path, log: Path) -> list[f
 def train(store: Store, name: str, seed: int, runs: Path) -> list[float]:
     note(f"{store.root.name}, {name}, seed {seed}")
     recipe, _, part = name.partition("@")
+    recipe, _, processes = recipe.partition("/")
     split = "-drawn" if isinstance(store, DrawnStore) else ""
-    trainer = prepare(store, recipe, seed, runs / f"{store.root.name}{split}-{recipe.replace(':', '-')}-seed{seed}")
+    words = name.partition("@")[0].replace(":", "-").replace("/", "-by-")
+    folder = runs / f"{store.root.name}{split}-{words}-seed{seed}"
+    trainer = prepare(store, recipe, seed, folder)
     run = trainer.find_finished()
+    if run is None and processes:
+        train_in_processes(int(processes), store, recipe, seed, folder)
+        run = trainer.find_finished()
     if run is None:
         with TrainingProgress() as progress:
             run = trainer.run(progress, resume=True)
     aucs = score_part(store, run, PARTS[part]) if part else [stage.last_test_auc for stage in run.stages]
     return [round(100 * auc, 4) for auc in aucs if auc is not None]
+
+
+def train_in_processes(count: int, store: Store, recipe: str, seed: int, folder: Path) -> None:
+    """Train a recipe, none of its fields changed, by processes on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += ["-m", "ssrl.train", "--features", str(store.root), "--recipe", recipe, "--precision", "float32"]
+    command += ["--seed", str(seed), "--out", str(folder), "--resume"]
+    subprocess.run(command, check=True)
 
 
 def prepare(store: Store, name: str, seed: int, folder: Path) -> Trainer:
