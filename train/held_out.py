@@ -30,6 +30,7 @@ from ssrl.train.features import TrainingFeatures
 FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
 LINEAR = "linear"
 RESAMPLES = 1000
+THRESHOLD = 0.5  # at least
 MIN_SLOPE = 0.05  # of the calibration, so that scores keep their order where the held-out videos show none
 
 
@@ -172,6 +173,8 @@ def _fit_folds(features: PreparedFeatures, bags: Bags, folds: np.ndarray, l2: fl
 
 
 def _find_threshold(normal: np.ndarray, rate: float) -> float:
-    """The lowest threshold that at most a share `rate` of the scores reaches; above all of them if they are too few."""
+    """The lowest threshold that at most a share `rate` of the scores reaches; above all of them if they are too few. An
+    even score is no alarm, however low those of normal videos are.
+    """
     highest = np.sort(normal)[::-1]
-    return float(np.nextafter(highest[int(rate * len(highest))], np.inf))
+    return max(THRESHOLD, float(np.nextafter(highest[int(rate * len(highest))], np.inf)))

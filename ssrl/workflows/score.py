@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ssrl.model.build import Network
     from ssrl.store.reader import Store
 
+ENOUGH_NORMAL = 20  # videos, for a threshold to hold elsewhere
+
 
 @dataclass(frozen=True)
 class ScoreRequest:
@@ -144,6 +146,7 @@ def describe_threshold(checkpoint: Checkpoint, false_alarms: float) -> str:
     return (
         f"{threshold:.3g}, which at most {100 * false_alarms:g}% of the snippets of "
         f"{checkpoint.calibration.num_normal} held-out normal training videos reached"
+        f"{' (rough: they are few)' if checkpoint.calibration.num_normal < ENOUGH_NORMAL else ''}"
     )
 
 
