@@ -109,7 +109,8 @@ def _plot_losses(axes: Axes, stages: Sequence[Stage]) -> None:
             axes.plot(x, _mask(smooth), color=color, lw=1.8, label=name if stage is stages[0] else "")
             lowest += [value for value in smooth if value > 0]
     axes.set(yscale="log", ylabel="loss")
-    axes.set_ylim(bottom=min(lowest) / 2)
+    if lowest:
+        axes.set_ylim(bottom=min(lowest) / 2)
     axes.legend(**LEGEND)
 
 
