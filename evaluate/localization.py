@@ -99,19 +99,23 @@ def compute_contributions(network: Network, features: Mapping[int, Features], sn
     device = next(network.parameters()).device
     start = max(0, snippet - CONTEXT // 2)
     steps = (torch.arange(PATH_STEPS, device=device) + 0.5)[:, None, None] / PATH_STEPS  # midpoints of the path
-    inputs, differences, paths = {}, {}, {}
+    context, differences, paths = {}, {}, {}
     for scale in network.config.scales:
-        context = torch.from_numpy(features[scale][start : start + CONTEXT].astype(np.float32)).to(device)  # (T, N, D)
+        rows = features[scale][start : start + CONTEXT].astype(np.float32)
+        context[scale] = torch.from_numpy(rows)[None].to(device)  # (1, T, N, D)
         baseline = network.baseline(scale).to(device)
-        differences[scale] = context[snippet - start] - baseline  # (N, D)
+        differences[scale] = context[scale][0, snippet - start] - baseline  # (N, D)
         paths[scale] = (baseline + steps * differences[scale]).requires_grad_()  # (steps, N, D)
-        before, after = context[: snippet - start], context[snippet - start + 1 :]
-        repeated = [part.expand(PATH_STEPS, *part.shape) for part in (before, after)]
-        inputs[scale] = torch.cat([repeated[0], paths[scale][:, None], repeated[1]], dim=1)  # (steps, T, N, D)
-    network.logits(inputs)[:, snippet - start].sum().backward()
-    contributions = {}
-    for scale, difference in differences.items():
-        gradient = paths[scale].grad
-        assert gradient is not None
-        contributions[scale] = difference * gradient.mean(dim=0)
-    return contributions
+    with torch.no_grad():  # the neighbors are the same all along the path
+        around = network.embed(context)
+    along = network.embed({scale: path[:, None] for scale, path in paths.items()})
+    joined = [_insert(each, path, snippet - start) for each, path in zip(around, along, strict=True)]
+    logits = network.relate_logits(joined)[:, snippet - start]
+    gradients = torch.autograd.grad(logits.sum(), list(paths.values()))
+    return {scale: differences[scale] * gradient.mean(dim=0) for scale, gradient in zip(paths, gradients, strict=True)}
+
+
+def _insert(around: torch.Tensor, along: torch.Tensor, place: int) -> torch.Tensor:
+    """Snippets (1, T, ...) of which one is replaced by each of a path (S, 1, ...): (S, T, ...)."""
+    before, after = (part.expand(len(along), *part.shape[1:]) for part in (around[:, :place], around[:, place + 1 :]))
+    return torch.cat([before, along, after], dim=1)

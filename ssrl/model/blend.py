@@ -271,6 +271,10 @@ class Blend(nn.Module):
         """(B, T): the scores before the sigmoid."""
         return self.forward(scales).logits
 
+    def relate_logits(self, embedded: Sequence[Tensor]) -> Tensor:
+        """Like `logits`, of what `embed` gave."""
+        return self.relate(embedded).logits
+
     def baseline(self, scale: int) -> Tensor:
         """The uninformative feature (D,): the mean of the training videos."""
         preparation = self.preparation[str(scale)]

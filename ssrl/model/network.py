@@ -140,7 +140,11 @@ class SSRL(nn.Module):
 
     def logits(self, scales: Mapping[int, Tensor]) -> Tensor:
         """(B, T): the scores before the sigmoid, mean over crops. They do not saturate, so gradients do not vanish."""
-        snippets = self.embed(scales)[0].transpose(1, 2)
+        return self.relate_logits(self.embed(scales))
+
+    def relate_logits(self, embedded: Sequence[Tensor]) -> Tensor:
+        """Like `logits`, of what `embed` gave."""
+        snippets = embedded[0].transpose(1, 2)
         B, C, T, D = snippets.shape
         related = self.vtr(snippets.reshape(B * C, T, D))
         return self.classifier.logits(related).view(B, C, T).mean(dim=1)
