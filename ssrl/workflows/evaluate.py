@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
     from ssrl.evaluate.metrics import Evaluation
     from ssrl.evaluate.protocol import VideoScores
+    from ssrl.model.build import Network
     from ssrl.store.reader import Store
 
 MAX_HEATMAP_VIDEOS = 12  # in a report: those with the highest scores
@@ -34,6 +36,7 @@ class EvaluateRequest:
     false_alarms: float = 0.01  # share of a normal video's snippets that may raise an alarm
     where: Where = "contribution"  # what the report's heatmaps show
     device: Device = "auto"
+    compare: Path | None = None  # another checkpoint, to be evaluated on the same videos
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,15 @@ class Selected:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """The other checkpoint's metrics and scores on the same videos, in the same order."""
+
+    checkpoint_path: Path
+    evaluation: Evaluation
+    videos: tuple[VideoScores, ...]
+
+
+@dataclass(frozen=True)
 class EvaluateResult:
     """Metrics, scores and their source; `report` is the page."""
 
@@ -62,6 +74,7 @@ class EvaluateResult:
     checkpoint_path: Path
     store: Store
     report: Path | None = None
+    compared: Compared | None = None
 
     @cached_property
     def selected(self) -> Selected:
@@ -91,6 +104,20 @@ class EvaluateResult:
             "unlike_training": [video.id for video in self.videos if video.is_foreign],
             "checkpoint": str(self.checkpoint_path),
             "features": str(self.store.root),
+            **self._compare(),
+        }
+
+    def _compare(self) -> dict[str, Any]:
+        from ssrl.evaluate.report.comparison import subtract_metrics
+
+        if self.compared is None:
+            return {}
+        return {
+            "compare": {
+                "checkpoint": str(self.compared.checkpoint_path),
+                "metrics": self.compared.evaluation.to_json(),
+                "differences": subtract_metrics(self.evaluation, self.compared.evaluation),
+            }
         }
 
 
@@ -121,22 +148,39 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
         check_output(request.report, is_folder=True)
     watcher = watcher or EvaluationWatcher()
     checkpoint = load_checkpoint(request.checkpoint)
-    store = open_store(checkpoint, request.features)
-    network = checkpoint.build_network(choose_device(request.device))
-    watcher.scoring_begins(len(store.records("test")))
-    videos = []
-    threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
-    for video in score_split(network, store, threshold=threshold, domain=checkpoint.domain):
-        videos.append(video)
-        watcher.video_scored(video)
-    evaluation = evaluate(videos, request.protocol)
+    store, device = open_store(checkpoint, request.features), choose_device(request.device)
+    other = None if request.compare is None else load_checkpoint(request.compare)
+    if other is not None:
+        _check_fit(other, request.compare, store)
+
+    def score(checkpoint: Checkpoint, network: Network) -> Iterator[VideoScores]:
+        threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
+        for video in score_split(network, store, threshold=threshold, domain=checkpoint.domain):
+            watcher.video_scored(video)
+            yield video
+
+    watcher.scoring_begins(len(store.records("test")) * (1 if other is None else 2))
+    network = checkpoint.build_network(device)
+    videos = tuple(score(checkpoint, network))
+    compared = None
+    if other is not None and request.compare is not None:
+        others = tuple(score(other, other.build_network(device)))
+        compared = Compared(request.compare, evaluate(others, request.protocol), others)
     path, page = Path(request.checkpoint), request.report / "index.html" if request.report else None
-    result = EvaluateResult(evaluation, tuple(videos), checkpoint, path, store, page)
+    result = EvaluateResult(evaluate(videos, request.protocol), videos, checkpoint, path, store, page, compared)
     if request.json is not None:
         write_json(request.json, result.metrics())
     if request.report is not None:
         _write_report(request.report, result, network, request.where, request.false_alarms)
     return result
+
+
+def _check_fit(other: Checkpoint, path: Path | None, store: Store) -> None:
+    """Raise a UserError if the checkpoint to compare with was trained on other features than these."""
+    try:
+        open_store(other, store.root)
+    except UserError as error:
+        raise UserError(f"{path} cannot be compared on these videos: {error}") from error
 
 
 def open_store(checkpoint: Checkpoint, path: Path | None = None) -> Store:
@@ -170,6 +214,8 @@ def _as_percent(share: float | None) -> str:
 
 def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where, false_alarms: float) -> None:
     """Write the report, with heatmaps of the most suspicious snippets if the videos are still in place."""
+    from ssrl.evaluate.report.comparison import Comparison
+    from ssrl.evaluate.report.media import Media
     from ssrl.evaluate.report.write import write_report
     from ssrl.workflows.overlays import write_overlays
 
@@ -188,6 +234,11 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         "threshold": describe_threshold(result.checkpoint, false_alarms),
         "protocol": result.evaluation.protocol,
     }
+    compared = None
+    if result.compared is not None:
+        facts["compared with"] = str(result.compared.checkpoint_path)
+        names = _name_runs(result.checkpoint_path, result.compared.checkpoint_path)
+        compared = Comparison(*names, result.compared.evaluation, result.compared.videos)
     suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:MAX_HEATMAP_VIDEOS]
     overlays = write_overlays(folder, network, store, suspicious, where)
     title = f"Anomaly scores on {store.config.dataset}"
@@ -197,6 +248,13 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         result.videos,
         title=title,
         facts=facts,
-        overlays=overlays,
+        media={video_id: Media(pictures) for video_id, pictures in overlays.items()},
         metrics=result.metrics(),
+        compared=compared,
     )
+
+
+def _name_runs(one: Path, other: Path) -> tuple[str, str]:
+    """Name two checkpoints by where their paths differ last: a/run/best.pt, a/new/best.pt → run, new."""
+    parts = zip(reversed(one.absolute().parts), reversed(other.absolute().parts), strict=False)
+    return next((pair for pair in parts if pair[0] != pair[1]), (str(one), str(other)))
