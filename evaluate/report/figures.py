@@ -10,7 +10,7 @@ from markupsafe import Markup
 from ssrl.evaluate.metrics import Curve
 
 SQUARE = 300  # side of a ROC or precision-recall plot
-WIDE, HIGH = 640, 190  # of a histogram
+WIDE, HIGH = 640, 170  # of a histogram
 LEFT, TOP = 62, 14  # margins
 
 
@@ -62,16 +62,16 @@ def draw_distribution(counts: Mapping[str, np.ndarray], threshold: float) -> Mar
         ticks.append(f'<text x="{LEFT - 8}" y="{y + 4:g}" text-anchor="end">{text}</text>')
     for score in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = LEFT + score * WIDE
-        ticks.append(f'<text x="{x:g}" y="{TOP + HIGH + 18}" text-anchor="middle">{score:g}</text>')
+        ticks.append(f'<text x="{x:g}" y="{TOP + HIGH + 20}" text-anchor="middle">{score:g}</text>')
     bars = "".join(f'<path class="bars {kind}" d="{_trace_bars(share, decades)}"/>' for kind, share in shares.items())
     at = LEFT + threshold * WIDE
     anchor, gap = ("end", -6) if threshold > 0.7 else ("start", 6)
     return Markup(
-        f'<svg class="histogram" viewBox="0 0 {LEFT + WIDE + 14} {TOP + HIGH + 42}" role="img" '
+        f'<svg class="histogram" viewBox="0 0 {LEFT + WIDE + 14} {TOP + HIGH + 46}" role="img" '
         f'aria-label="Share of frames by score: {_describe(counts, threshold)}">{"".join(ticks)}{bars}'
         f'<path class="threshold" d="M{at:.1f} {TOP - 6}V{TOP + HIGH}"/>'
         f'<text class="at" x="{at + gap:.1f}" y="{TOP + 4}" text-anchor="{anchor}">threshold {threshold:.2g}</text>'
-        f'<text x="{LEFT + WIDE / 2}" y="{TOP + HIGH + 38}" text-anchor="middle">score</text></svg>'
+        f'<text x="{LEFT + WIDE / 2}" y="{TOP + HIGH + 40}" text-anchor="middle">score</text></svg>'
     )
 
 

@@ -67,7 +67,7 @@ def _rank(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _describe_scores(video: VideoScores) -> dict[str, Any]:
-    kind = name_label(video.label)
+    kind = "" if video.label is None else name_label(video.label)
     if video.label and video.category:
         kind += f", {video.category}"
     if video.label and not video.has_frame_labels:

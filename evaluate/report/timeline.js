@@ -63,11 +63,10 @@ class Timeline {
   }
 
   point(place) {
-    const share = place / this.row.width;
     this.readout.textContent = this.describe(place);
-    this.readout.style.left = share < .5 ? `calc(${share * 100}% + 8px)` : '';
-    this.readout.style.right = share < .5 ? '' : `calc(${(1 - share) * 100}% + 8px)`;
     this.readout.hidden = false;
+    const {clientWidth: room} = this.box, {offsetWidth: width} = this.readout, at = place / this.row.width * room;
+    this.readout.style.left = `${clamp(at < room / 2 ? at + 8 : at - width - 8, 2, Math.max(2, room - width - 2))}px`;
     if (!this.video) this.draw(place);
   }
 
