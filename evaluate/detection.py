@@ -42,6 +42,10 @@ class Detection:
     delay_seconds: float | None
     false_alarms_per_hour: float | None
 
+    @property
+    def mean_ap_percent(self) -> float | None:
+        return None if self.mean_ap is None else 100 * self.mean_ap
+
     def explain_undefined(self) -> dict[str, str]:
         """Metric → why it is None."""
         reasons = {}

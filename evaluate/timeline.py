@@ -67,8 +67,13 @@ class Timeline:
 
     def locate(self, frames: np.ndarray) -> np.ndarray:
         """Seconds at which frames begin; for F, the end."""
-        located: np.ndarray = np.append(self.starts, self.end)[frames]
+        located: np.ndarray = self._bounds[frames]
         return located
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        """(F + 1,) seconds."""
+        return np.append(self.starts, self.end)
 
     def split(self, bounds: np.ndarray) -> Iterator[tuple[int, float, float]]:
         """For bounds (n + 1,) of n runs of frames: the index of a run, and from when to when a part of it is shown,
@@ -78,7 +83,7 @@ class Timeline:
         edges = np.unique(np.concatenate([bounds, [frame for frame in resumes if bounds[0] < frame < bounds[-1]]]))
         runs = np.searchsorted(bounds, edges[:-1], side="right") - 1
         for run, (start, stop) in zip(runs.tolist(), pairwise(edges.astype(int).tolist()), strict=True):
-            until = resumes[stop].start if stop in resumes else float(self.locate(np.array(stop)))
+            until = resumes[stop].start if stop in resumes else float(self._bounds[stop])
             yield run, float(self.starts[start]), until
 
 

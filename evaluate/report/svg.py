@@ -1,31 +1,32 @@
-"""The report's drawings as SVG: small, sharp at any width, and colored by the page's style sheet.
+"""A video's scores as a drawing in SVG: small, sharp at any width, and colored by the page's style sheet.
 
 A strip is one video: its score as steps over the shaded ground truth, time from left to right, in frames of usual
-length. Where the recording pauses there is no score.
+length, and its events below. Where the recording pauses there is no score.
 
     1 ┤          ┌──┐ ▒▒▒▒▒▒
       ┤╌╌╌╌╌╌╌╌╌╌│╌╌│╌▒▒▒▒▒▒╌╌░░░╌╌╌  threshold
     0 ┤──────────┘  └─▒▒▒▒▒▒──░░░───
+                  ━━━━━━             events
       0        frames        pause  F
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, pairwise
 
 import numpy as np
 from markupsafe import Markup
 
-from ssrl.evaluate.metrics import Curve
+from ssrl.evaluate.events import Event
 from ssrl.evaluate.protocol import VideoScores
 
 MAX_STEPS = 720  # per strip; beyond that, each column shows the lowest and highest score of several snippets
 STRIP_HEIGHT = 1000  # in units of the drawing; a score of 1 is at 0
 ABOVE = -35  # of the line over the ground truth, clear of a score of 1
+BELOW = 1045  # of the line under an event
 MAX_TICKS = 7
-SQUARE = 300  # side of a ROC or precision-recall plot
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Axis:
         return " ".join(f"{self.place(frame)}:{frame}" for frame in sorted({*starts.tolist(), *resumed}))
 
 
-def draw_strip(video: VideoScores) -> Markup:
-    """One video's scores over its ground truth; stretches to the width of its container."""
+def draw_strip(video: VideoScores, events: Sequence[Event] = (), other: VideoScores | None = None) -> Markup:
+    """One video's scores over its ground truth; stretches to the width of its container. `other` is another run's."""
     axis, truth = Axis(video), video.clipped_anomalies
     bands = "".join(
         f'<rect class="truth" x="{start}" y="0" width="{stop - start}" height="{STRIP_HEIGHT}"/>'
@@ -80,15 +81,29 @@ def draw_strip(video: VideoScores) -> Markup:
         f"<title>no recording</title></rect>"
         for start, stop in axis.pauses
     )
-    description = f"Anomaly scores; peak {video.highest_score:.2f}"
-    if video.has_frame_labels:
+    marks = "".join(
+        f'<path class="event" d="M{start} {BELOW}H{stop}"/>'
+        for event in events
+        for _, start, stop in axis.split(video.frame_bounds[[event.start, event.stop]])
+    )
+    description = f"Anomaly scores; peak {video.highest_score:.2f}; events: {len(events)}"
+    if video.label is not None and video.has_frame_labels:
         description += f"; anomalous intervals: {len(truth)}"
+    second = ""
+    if other is not None:
+        description += f"; peak of the other run {other.highest_score:.2f}"
+        second = (
+            f'{_draw_threshold(other, axis, "other-threshold")}<path class="other" d="{_trace_steps(other, axis)}"/>'
+        )
     return Markup(
         f'<svg class="strip" viewBox="0 0 {axis.width} {STRIP_HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{description}">{bands}'
-        f'<path class="threshold" d="M0 {STRIP_HEIGHT * (1 - video.threshold):g}H{axis.width}"/>'
-        f'<path class="score" d="{_trace_steps(video, axis)}"/></svg>'
+        f'aria-label="{description}">{bands}{_draw_threshold(video, axis)}'
+        f'<path class="score" d="{_trace_steps(video, axis)}"/>{second}{marks}</svg>'
     )
+
+
+def _draw_threshold(video: VideoScores, axis: Axis, name: str = "threshold") -> str:
+    return f'<path class="{name}" d="M0 {STRIP_HEIGHT * (1 - video.threshold):g}H{axis.width}"/>'
 
 
 def _trace_steps(video: VideoScores, axis: Axis) -> str:
@@ -136,26 +151,3 @@ def place_second_ticks(seconds: float) -> list[int]:
 def _place_ticks(end: int, spacings: Iterable[int]) -> list[int]:
     step = next(spacing for spacing in spacings if end // spacing < MAX_TICKS)
     return list(range(0, end + 1, step))
-
-
-def draw_curve(curve: Curve, name: str, x_name: str, y_name: str, chance: tuple[float, float]) -> Markup:
-    """A curve in the unit square with axes; chance is a dashed line from `chance[0]` at x = 0 to `chance[1]` at 1."""
-    left, top = 44, 10
-    ticks = []
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = left + tick * SQUARE, top + (1 - tick) * SQUARE
-        ticks.append(f'<path class="grid" d="M{left} {y:g}h{SQUARE}M{x:g} {top}v{SQUARE}"/>')
-        ticks.append(f'<text x="{left - 8}" y="{y + 4:g}" text-anchor="end">{tick:g}</text>')
-        ticks.append(f'<text x="{x:g}" y="{top + SQUARE + 18}" text-anchor="middle">{tick:g}</text>')
-    middle = top + SQUARE / 2
-    points = zip(left + SQUARE * curve.x, top + SQUARE * (1 - curve.y), strict=True)
-    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    at_0, at_1 = (top + SQUARE * (1 - height) for height in chance)
-    return Markup(
-        f'<svg class="square" viewBox="0 0 {left + SQUARE + 14} {top + SQUARE + 44}" role="img" '
-        f'aria-label="{name}">{"".join(ticks)}'
-        f'<text x="{left + SQUARE / 2}" y="{top + SQUARE + 38}" text-anchor="middle">{x_name}</text>'
-        f'<text transform="rotate(-90 10 {middle})" x="10" y="{middle}" text-anchor="middle">{y_name}</text>'
-        f'<path class="threshold" d="M{left} {at_0:.1f}L{left + SQUARE} {at_1:.1f}"/>'
-        f'<path class="line" d="M{line}"/></svg>'
-    )

@@ -1,6 +1,6 @@
 """The report: a folder that opens from disk, without a server and without a network.
 
-index.html        the metrics, and every test video's scores over its ground truth; one self-contained page
+index.html        the metrics, and every test video's scores over its ground truth; needs only the files beside it
 metrics.json      the metrics, for programs
 scores/<id>.csv   frame,score,label,seconds: one row per frame of the video, frames counted from 0; the label is
                   empty where the dataset has no frame labels for the video, the time where it is not known
@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from ssrl.datasets.video import name_label, to_frame_labels
-from ssrl.errors import UserError
+from ssrl.datasets.video import to_frame_labels
 from ssrl.evaluate.metrics import LOW_FAR_PERCENT, Evaluation
+from ssrl.evaluate.pixels import Localization
 from ssrl.evaluate.protocol import THRESHOLD, VideoScores
-from ssrl.evaluate.report import svg
-from ssrl.files import natural_key, write_json, write_text
+from ssrl.evaluate.report import figures, svg, wording
+from ssrl.evaluate.report.comparison import Comparison, subtract_metrics
+from ssrl.evaluate.report.distribution import count_scores
+from ssrl.evaluate.report.media import Media
+from ssrl.evaluate.report.outcomes import OUTCOMES
+from ssrl.evaluate.report.rows import describe_videos
+from ssrl.files import write_json, write_text
 
 
 def write_report(
@@ -31,16 +36,20 @@ def write_report(
     title: str,
     facts: Mapping[str, str],
     metrics: Mapping[str, Any],
-    overlays: Mapping[str, Sequence[Path]] | None = None,
+    media: Mapping[str, Media] | None = None,
+    compared: Comparison | None = None,
+    localization: Mapping[str, Localization] | None = None,
 ) -> Path:
     """Write the report of one evaluation to `folder` and return its `index.html`, which is written last.
 
     `facts` are shown below the title (checkpoint, store, selection, ...); `metrics` is the content of metrics.json.
-    `overlays` are heatmaps by video id, already in `folder`, where the page links to them. Raises a UserError for
-    heatmaps outside it or of unknown videos.
+    `media` are pictures, players and clips by video id, already in `folder`, where the page links to them; `compared`
+    is another run on the same videos, `localization` how well each kind of heatmap finds the place. Raises a UserError
+    for media outside the folder or of unknown videos.
     """
     write_json(folder / "metrics.json", dict(metrics))
-    return _write_page(folder, videos, overlays, title=title, facts=facts, evaluation=evaluation)
+    content = {"title": title, "facts": facts, "localization": localization or {}}
+    return _write_page(folder, videos, media, evaluation=evaluation, compared=compared, **content)
 
 
 def write_scores(
@@ -49,24 +58,37 @@ def write_scores(
     *,
     title: str,
     facts: Mapping[str, str],
-    overlays: Mapping[str, Sequence[Path]] | None = None,
+    media: Mapping[str, Media] | None = None,
 ) -> Path:
-    """Like `write_report`, for videos without labels: scores and heatmaps only."""
-    return _write_page(folder, videos, overlays, title=title, facts=facts, evaluation=None)
+    """Like `write_report`, for videos without labels: scores, events and media only."""
+    return _write_page(folder, videos, media, title=title, facts=facts, evaluation=None, compared=None)
 
 
 def _write_page(
     folder: Path,
     videos: Sequence[VideoScores],
-    overlays: Mapping[str, Sequence[Path]] | None,
+    media: Mapping[str, Media] | None,
+    *,
+    evaluation: Evaluation | None,
+    compared: Comparison | None,
     **content: Any,
 ) -> Path:
-    content["overlays"] = _locate_overlays(folder, videos, overlays or {})
-    content["merged"] = any(len(video.scores) > svg.MAX_STEPS for video in videos)
+    rows = describe_videos(folder, videos, media or {}, compared.videos if compared else None)
+    counts = {kind: sum(kind in row["outcomes"] for row in rows) for kind in OUTCOMES}
+    content |= {
+        "evaluation": evaluation,
+        "compared": compared,
+        "differences": subtract_metrics(evaluation, compared.evaluation) if evaluation and compared else {},
+        "rows": rows,
+        "classes": sorted({row["class"] for row in rows if row["class"]}),
+        "outcomes": [(kind, OUTCOMES[kind], count) for kind, count in counts.items() if count],
+        "distribution": count_scores(videos),
+        "threshold": videos[0].threshold,
+        "merged": any(len(video.scores) > svg.MAX_STEPS for video in videos),
+    }
     for video in videos:
         write_text(folder / "scores" / f"{video.id}.csv", format_csv(video))
-    html = _load_template().render(videos=sorted(videos, key=_rank), **content)
-    write_text(folder / "index.html", html)
+    write_text(folder / "index.html", _load_template().render(**content))
     return folder / "index.html"
 
 
@@ -83,28 +105,6 @@ def format_csv(video: VideoScores) -> str:
     return "\n".join(["frame,score,label,seconds", *map(",".join, zip(*columns, strict=True)), ""])
 
 
-def _locate_overlays(
-    folder: Path, videos: Sequence[VideoScores], overlays: Mapping[str, Sequence[Path]]
-) -> dict[str, list[str]]:
-    """Video id → paths of its heatmaps, relative to the folder."""
-    unknown = sorted(set(overlays) - {video.id for video in videos})
-    if unknown:
-        raise UserError(f"got heatmaps of {unknown[0]!r}, which is not among the {len(videos)} videos")
-    root = folder.resolve()
-    links: dict[str, list[str]] = {}
-    for video_id, path in ((video_id, path) for video_id, paths in overlays.items() for path in paths):
-        resolved = path.resolve()
-        if not resolved.is_relative_to(root) or not resolved.is_file():
-            raise UserError(f"the heatmap {path} is not a file in the report's folder {folder}; write it there")
-        links.setdefault(video_id, []).append(resolved.relative_to(root).as_posix())
-    return links
-
-
-def _rank(video: VideoScores) -> tuple[Any, ...]:
-    """Abnormal videos first, by id; videos without a label by their highest score."""
-    return -(video.label or 0), -video.highest_score if video.label is None else 0, natural_key(video.id)
-
-
 def _load_template() -> Template:
     environment = Environment(
         loader=PackageLoader("ssrl.evaluate.report", ""),
@@ -114,22 +114,11 @@ def _load_template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"svg": svg, "half": f"{THRESHOLD:g}", "low_far_percent": LOW_FAR_PERCENT}
+    environment.globals |= {"figures": figures, "half": f"{THRESHOLD:g}", "low_far_percent": LOW_FAR_PERCENT}
     environment.filters |= {
-        "clock": _format_clock,
         "commas": "{:,}".format,
-        "kind": name_label,
-        "percent": _format_percent,
+        "percent": wording.format_percent,
+        "points": wording.format_points,
     }
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     return environment.get_template("page.html.jinja")
-
-
-def _format_clock(seconds: float) -> str:
-    """75.4 → 1:15; 4210 → 1:10:10."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _format_percent(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f}%"

@@ -29,6 +29,7 @@ METRICS = (
 @option(EvaluateRequest, "features", help="Feature store.  [default: the checkpoint's]")
 @option(EvaluateRequest, "json", help="Write all metrics to this file.")
 @option(EvaluateRequest, "report", help="Write a report to this folder.")
+@option(EvaluateRequest, "compare", help="Another checkpoint, shown beside this one on the same videos.")
 @option(EvaluateRequest, "protocol", help="true: true frame counts; released: padded as in common ground-truth files.")
 @option(EvaluateRequest, "false_alarms", help="Share of normal snippets that may raise an alarm: 0.001, 0.01 or 0.05.")
 @option(EvaluateRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
@@ -52,6 +53,7 @@ def main(complexity: bool, **options: Any) -> None:
     with ScoringProgress() as progress:
         result = evaluate_model(request, progress)
     report(result)
+    report_comparison(result)
     for name, path in (("metrics", request.json), ("report", result.report)):
         if path is not None:
             note(f"{name}: {path}")
@@ -86,6 +88,16 @@ def print_temporal(temporal: Detection) -> None:
     wrong = "" if alarms is None else f"; {alarms:.1f} false alarms an hour"
     results.print(f"{'mean AP, IoU 0.1 to 0.5':28}{as_percent(temporal.mean_ap)} ({temporal.num_events} events)")
     results.print(f"{'anomalies detected':28}{temporal.detected} of {temporal.num_anomalies}{late}{wrong}")
+
+
+def report_comparison(result: EvaluateResult) -> None:
+    if result.compared is None:
+        return
+    results.print(f"compared with {result.compared.checkpoint_path}", markup=False)
+    for name, title in METRICS:
+        ours, theirs = getattr(result.evaluation, name), getattr(result.compared.evaluation, name)
+        difference = "" if None in (ours, theirs) else f" (here {100 * (ours - theirs):+.2f})"
+        results.print(f"  {title:26}{as_percent(theirs)}{difference}", markup=False)
 
 
 def print_complexity(request: EvaluateRequest) -> None:

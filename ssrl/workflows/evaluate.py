@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ssrl.evaluate.metrics import Evaluation
     from ssrl.evaluate.pixels import Localization
     from ssrl.evaluate.protocol import VideoScores
+    from ssrl.model.build import Network
     from ssrl.store.reader import Store
 
 MAX_HEATMAP_VIDEOS = 12  # in a report: those with the highest scores
@@ -37,6 +38,7 @@ class EvaluateRequest:
     where: Where = "contribution"  # what the report's heatmaps show
     masks: Path | None = None  # folder of pixel masks; None: beside the videos, as datasets have them
     device: Device = "auto"
+    compare: Path | None = None  # another checkpoint, to be evaluated on the same videos
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class Selected:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """The other checkpoint's metrics and scores on the same videos, in the same order."""
+
+    checkpoint_path: Path
+    evaluation: Evaluation
+    videos: tuple[VideoScores, ...]
+
+
+@dataclass(frozen=True)
 class EvaluateResult:
     """Metrics, scores and their source; `report` is the page."""
 
@@ -67,6 +78,7 @@ class EvaluateResult:
     where: Where = "contribution"
     localization: Mapping[Where, Localization] = field(default_factory=dict)  # empty: no pixel masks
     report: Path | None = None
+    compared: Compared | None = None
 
     @cached_property
     def selected(self) -> Selected:
@@ -100,6 +112,20 @@ class EvaluateResult:
             "unlike_training": [video.id for video in self.videos if video.is_foreign],
             "checkpoint": str(self.checkpoint_path),
             "features": str(self.store.root),
+            **self._compare(),
+        }
+
+    def _compare(self) -> dict[str, Any]:
+        from ssrl.evaluate.report.comparison import subtract_metrics
+
+        if self.compared is None:
+            return {}
+        return {
+            "compare": {
+                "checkpoint": str(self.compared.checkpoint_path),
+                "metrics": self.compared.evaluation.to_json(),
+                "differences": subtract_metrics(self.evaluation, self.compared.evaluation),
+            }
         }
 
 
@@ -138,24 +164,50 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
         check_output(request.report, is_folder=True)
     watcher = watcher or EvaluationWatcher()
     checkpoint = load_checkpoint(request.checkpoint)
-    store = open_store(checkpoint, request.features)
-    network = checkpoint.build_network(choose_device(request.device))
-    watcher.scoring_begins(len(store.records("test")))
-    videos = []
-    threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
-    for video in score_split(network, store, threshold=threshold, domain=checkpoint.domain):
-        videos.append(video)
-        watcher.video_scored(video)
-    evaluation = evaluate(videos, request.protocol)
+    store, device = open_store(checkpoint, request.features), choose_device(request.device)
+    other = None if request.compare is None else load_checkpoint(request.compare)
+    if other is not None:
+        _check_fit(other, request.compare, store)
+
+    def score(checkpoint: Checkpoint, network: Network) -> Iterator[VideoScores]:
+        threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
+        for video in score_split(network, store, threshold=threshold, domain=checkpoint.domain):
+            watcher.video_scored(video)
+            yield video
+
+    watcher.scoring_begins(len(store.records("test")) * (1 if other is None else 2))
+    network = checkpoint.build_network(device)
+    videos = tuple(score(checkpoint, network))
+    compared = None
+    if other is not None and request.compare is not None:
+        others = tuple(score(other, other.build_network(device)))
+        compared = Compared(request.compare, evaluate(others, request.protocol), others)
     path, page = Path(request.checkpoint), request.report / "index.html" if request.report else None
     heat = make_heat(checkpoint, network, store, request.where)
-    localization = measure_localization(heat, store, videos, request.masks, watcher)
-    result = EvaluateResult(evaluation, tuple(videos), checkpoint, path, store, request.where, localization, page)
+    result = EvaluateResult(
+        evaluate(videos, request.protocol),
+        videos,
+        checkpoint,
+        path,
+        store,
+        request.where,
+        measure_localization(heat, store, videos, request.masks, watcher),
+        page,
+        compared,
+    )
     if request.json is not None:
         write_json(request.json, result.metrics())
     if request.report is not None:
         _write_report(request.report, result, network, request.where, request.false_alarms)
     return result
+
+
+def _check_fit(other: Checkpoint, path: Path | None, store: Store) -> None:
+    """Raise a UserError if the checkpoint to compare with was trained on other features than these."""
+    try:
+        open_store(other, store.root)
+    except UserError as error:
+        raise UserError(f"{path} cannot be compared on these videos: {error}") from error
 
 
 def open_store(checkpoint: Checkpoint, path: Path | None = None) -> Store:
@@ -189,6 +241,8 @@ def _as_percent(share: float | None) -> str:
 
 def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where, false_alarms: float) -> None:
     """Write the report, with heatmaps of the most suspicious snippets if the videos are still in place."""
+    from ssrl.evaluate.report.comparison import Comparison
+    from ssrl.evaluate.report.media import Media
     from ssrl.evaluate.report.write import write_report
     from ssrl.workflows.overlays import write_overlays
 
@@ -207,6 +261,11 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         "threshold": describe_threshold(result.checkpoint, false_alarms),
         "protocol": result.evaluation.protocol,
     }
+    compared = None
+    if result.compared is not None:
+        facts["compared with"] = str(result.compared.checkpoint_path)
+        names = _name_runs(result.checkpoint_path, result.compared.checkpoint_path)
+        compared = Comparison(*names, result.compared.evaluation, result.compared.videos)
     suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:MAX_HEATMAP_VIDEOS]
     overlays = write_overlays(folder, network, store, suspicious, where)
     title = f"Anomaly scores on {store.config.dataset}"
@@ -216,6 +275,14 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         result.videos,
         title=title,
         facts=facts,
-        overlays=overlays,
+        media={video_id: Media(pictures) for video_id, pictures in overlays.items()},
         metrics=result.metrics(),
+        compared=compared,
+        localization={str(where): found for where, found in result.localization.items()},
     )
+
+
+def _name_runs(one: Path, other: Path) -> tuple[str, str]:
+    """Name two checkpoints by where their paths differ last: a/run/best.pt, a/new/best.pt → run, new."""
+    parts = zip(reversed(one.absolute().parts), reversed(other.absolute().parts), strict=False)
+    return next((pair for pair in parts if pair[0] != pair[1]), (str(one), str(other)))

@@ -196,8 +196,10 @@ def _write_page(
     facts: Mapping[str, str],
     request: ScoreRequest,
 ) -> Path:
+    from ssrl.evaluate.report.media import Media
     from ssrl.evaluate.report.write import write_scores
     from ssrl.workflows.overlays import write_overlays
 
     overlays = write_overlays(out, network, store, videos, request.where) if request.pictures else {}
-    return write_scores(out, videos, title="Anomaly scores", facts=facts, overlays=overlays)
+    media = {video_id: Media(pictures) for video_id, pictures in overlays.items()}
+    return write_scores(out, videos, title="Anomaly scores", facts=facts, media=media)

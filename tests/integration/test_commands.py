@@ -137,6 +137,37 @@ def test_evaluation_writes_json_and_a_report(run: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == metrics
 
 
+def test_two_checkpoints_are_compared_on_the_same_videos(planted: Store, run: Path, tmp_path: Path) -> None:
+    options = ["--features", planted.root, "--recipe", "linear", "--scales", "1", "--out", tmp_path / "linear"]
+    assert CliRunner().invoke(train.main, [str(part) for part in options]).exit_code == 0
+    other = tmp_path / "linear" / "best.pt"
+    alone, both = (tmp_path / name for name in ("alone.json", "both.json"))
+    for arguments in (
+        ["--ckpt", other, "--json", alone],
+        ["--ckpt", run / "best.pt", "--json", both, "--compare", other, "--report", tmp_path / "report"],
+    ):
+        outcome = CliRunner().invoke(evaluate.main, [str(part) for part in arguments])
+        assert outcome.exit_code == 0, outcome.output
+    metrics, expected = json.loads(both.read_text()), json.loads(alone.read_text())
+    compare = metrics["compare"]
+    assert compare["checkpoint"] == str(other) and set(compare["metrics"]) < set(expected)
+    for name in ("auc", "video_auc", "per_class", "operating_points"):
+        assert compare["metrics"][name] == expected[name]
+    assert compare["differences"]["auc"] == pytest.approx(metrics["auc"] - expected["auc"])
+    assert "AUC, all frames" in outcome.stdout and "compared with" in outcome.stdout
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == metrics
+
+
+def test_a_checkpoint_of_other_features_is_not_compared(run: Path, tmp_path: Path) -> None:
+    write_store(tmp_path / "other", 8, other(encoder="another"))
+    options = ["--features", tmp_path / "other", "--recipe", "linear", "--scales", "1", "--out", tmp_path / "linear"]
+    assert CliRunner().invoke(train.main, [str(part) for part in options]).exit_code == 0
+    arguments = ["--ckpt", str(run / "best.pt"), "--compare", str(tmp_path / "linear" / "best.pt")]
+    outcome = CliRunner().invoke(evaluate.main, arguments)
+    assert outcome.exit_code == 1
+    assert "cannot be compared on these videos" in outcome.stderr and "encoder: test, not another" in outcome.stderr
+
+
 def test_features_of_another_encoder_are_refused(run: Path, tmp_path: Path) -> None:
     write_store(tmp_path / "other", 4, other(encoder="another"))
     outcome = CliRunner().invoke(evaluate.main, ["--ckpt", str(run / "best.pt"), "--features", str(tmp_path / "other")])

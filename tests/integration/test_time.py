@@ -197,7 +197,7 @@ def test_new_videos_are_scored_with_their_times(tmp_path: Path, paused: Path) ->
     rows = (tmp_path / "out" / "scores" / "v.csv").read_text().splitlines()
     assert rows[11].endswith(",10.400")
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "50 frames, 0:12" in page and 'class="pause"' in page and "data-knots" in page
+    assert "50 frames, 0:12" in page and "no recording" in page and '"knots":"0:0' in page
 
 
 # Long videos

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -18,11 +19,16 @@ from matplotlib.patches import StepPatch
 from PIL import Image
 
 from ssrl.errors import UserError
+from ssrl.evaluate.events import Event, find_events
 from ssrl.evaluate.heatmaps import combine_masks, compute_attention_mask, draw_overlay
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.plots import plot_scores
 from ssrl.evaluate.protocol import Protocol, VideoScores
-from ssrl.evaluate.report import svg
+from ssrl.evaluate.report import figures, svg
+from ssrl.evaluate.report.comparison import Comparison
+from ssrl.evaluate.report.distribution import count_scores
+from ssrl.evaluate.report.media import Media
+from ssrl.evaluate.report.outcomes import Outcome, judge
 from ssrl.evaluate.report.write import format_csv, write_report, write_scores
 from tests.scores import Intervals, make_scores
 
@@ -52,6 +58,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.links: list[str] = []
+        self.rows: list[dict[str, Any]] = []  # what the script is given of each video
         self.text = ""
         self.feed(html)
         self.close()
@@ -73,6 +80,9 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] not in ("script", "style"):
             self.text += data
+        elif self.tags[-1] == ("script", {"type": "application/json", "id": "rows"}):
+            self.rows = json.loads(data)
+            self.links += [row["csv"] for row in self.rows]
 
 
 def report(tmp_path: Path, videos: list[VideoScores], protocol: Protocol = "true", **more: Any) -> tuple[Path, Page]:
@@ -92,18 +102,23 @@ def test_the_page_shows_every_video_and_refers_to_files_of_its_folder_alone(tmp_
     ]
     index, page = report(tmp_path, videos)
     assert index == tmp_path / "report" / "index.html"
-    shown = [attributes for tag, attributes in page.tags if tag == "article"]
-    assert [row["data-id"] for row in shown] == ["Abuse/Abuse028 x264", "x#1", "01_001"]  # abnormal first
-    for row in shown:
-        frames = read_csv(index.parent / "scores" / f"{row['data-id']}.csv")
+    assert [row["id"] for row in page.rows] == ["Abuse/Abuse028 x264", "x#1", "01_001"]  # abnormal first
+    for row in page.rows:
+        frames = read_csv(index.parent / "scores" / f"{row['id']}.csv")
         highest = max(float(frame["score"]) for frame in frames)
-        assert float(row["data-score"]) == pytest.approx(highest, abs=1e-6)  # six decimals on the page
-    assert len(page.links) == 3
-    for link in page.links:
-        assert (index.parent / unquote(link)).is_file()
+        assert row["score"] == pytest.approx(highest, abs=1e-6)  # six decimals on the page
+    check_links(index, page, 3)
     html = index.read_text()
     assert "http:" not in html and "https:" not in html and "@import" not in html and "url(" not in html
     assert not list(index.parent.rglob("*.partial-*"))
+
+
+def check_links(index: Path, page: Page, count: int) -> None:
+    """Every link of the page is a file of its folder, or a part of the page."""
+    files = [link for link in page.links if not link.startswith(("#", "data:,")) and link != "scores/"]
+    assert len(files) == count
+    for link in files:
+        assert (index.parent / unquote(link)).is_file()
 
 
 def test_the_headline_is_the_auc_in_words(tmp_path: Path) -> None:
@@ -135,42 +150,49 @@ def test_reasons_and_warnings_are_shown(tmp_path: Path) -> None:
 def test_what_users_name_is_never_html(tmp_path: Path) -> None:
     videos = [video(f"a/{HOSTILE}", category=HOSTILE, anomalies=((16, 99),)), video("n'\"&", 0, anomalies=())]
     index, page = report(tmp_path, videos, title=HOSTILE, facts={HOSTILE: HOSTILE})
-    assert [tag for tag, _ in page.tags].count("script") == 1  # the page's own
-    assert HOSTILE not in index.read_text()
-    assert page.text.count(HOSTILE) >= 5
-    for link in page.links:
-        assert (index.parent / unquote(link)).is_file()
+    assert [tag for tag, _ in page.tags].count("script") == 2  # the page's own, and its data
+    assert HOSTILE not in index.read_text() and "<script>alert" not in index.read_text()
+    assert page.text.count(HOSTILE) >= 4
+    assert [row["id"] for row in page.rows] == [f"a/{HOSTILE}", "n'\"&"] and page.rows[0]["class"] == HOSTILE
+    check_links(index, page, 2)
 
 
 def test_videos_without_labels_get_no_metrics_and_no_filter_by_label(tmp_path: Path) -> None:
     unlabeled = [video("low", None, anomalies=None), make_scores("high", None, "", 9, 30.0, np.ones(1), 16)]
     page = Page(write_scores(tmp_path, unlabeled, title="t", facts={}).read_text(encoding="utf-8"))
-    assert [attributes["data-id"] for tag, attributes in page.tags if tag == "article"] == ["high", "low"]
-    assert "100.0% of frames ≥ 0.5" in page.text
+    assert [row["id"] for row in page.rows] == ["high", "low"]
+    assert page.rows[0]["flagged"] == 1.0 and page.rows[0]["error"] is None
+    assert page.rows[0]["outcomes"] == ["event"]
     assert "AUC" not in page.text and "ground-truth" not in page.text and "Abnormal" not in page.text
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_overlays_are_linked_by_their_place_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    videos = [video("a"), video("n", 0, anomalies=())]
+def test_media_are_linked_by_their_place_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = [video("a", fps=8.0), video("n", 0, anomalies=())]
     folder = tmp_path / "report"
-    picture = folder / "overlays" / "a b#1.png"
-    picture.parent.mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(picture)
-    index, page = report(tmp_path, videos, overlays={"a": [picture]})
-    images = [(attributes["src"], attributes["alt"]) for tag, attributes in page.tags if tag == "img"]
-    assert images == [("overlays/a%20b%231.png", "Heatmap of a")]
+    picture, player = folder / "overlays" / "a b#1.png", folder / "players" / "a.mp4"
+    for path in (picture, player):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"content")
+    media = Media([picture], player, [Event(1, 2, 1, 0.75), Event(2, 3, 2, 0.5)], [player, None])
+    index, page = report(tmp_path, videos, media={"a": media})
+    row = page.rows[0]
+    assert (row["pictures"], row["player"]) == (["overlays/a%20b%231.png"], "players/a.mp4")
+    assert row["events"] == [[16, "0:02 to 0:04", 0.75, True, "players/a.mp4"], [32, "0:04 to 0:05", 0.5, False, None]]
+    assert page.rows[1]["pictures"] == [] and page.rows[1]["player"] is None
     monkeypatch.chdir(tmp_path)
     relative = Path(os.path.relpath(picture))
-    write_report(Path("report"), evaluate(videos), videos, title="t", facts={}, metrics={}, overlays={"a": [relative]})
-    assert images[0][0] in index.read_text()
+    media = Media(pictures=[relative])
+    write_report(Path("report"), evaluate(videos), videos, title="t", facts={}, metrics={}, media={"a": media})
+    assert "overlays/a%20b%231.png" in index.read_text()
 
     elsewhere = tmp_path / "elsewhere.png"
-    elsewhere.write_bytes(picture.read_bytes())
-    with pytest.raises(UserError, match=r"elsewhere\.png is not a file in the report's folder"):
-        report(tmp_path, videos, overlays={"a": [elsewhere]})
-    with pytest.raises(UserError, match="heatmaps of 'b'"):
-        report(tmp_path, videos, overlays={"b": [picture]})
+    elsewhere.write_bytes(b"content")
+    for media in (Media(pictures=[elsewhere]), Media(player=elsewhere)):
+        with pytest.raises(UserError, match=r"elsewhere\.png is not a file in the report's folder"):
+            report(tmp_path, videos, media={"a": media})
+    with pytest.raises(UserError, match="of 'b', which is not among the 2 videos"):
+        report(tmp_path, videos, media={"b": Media(pictures=[picture])})
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -198,14 +220,14 @@ def test_tiny_scores_keep_their_order_in_the_file() -> None:
 
 
 def test_the_script_finds_all_it_looks_for(tmp_path: Path) -> None:
+    """What it asks for by id is there, but for the parts that a page without labels lacks."""
     index, page = report(tmp_path, [video("a"), video("n", 0, anomalies=())])
     present = {attributes.get("id") for _, attributes in page.tags}
-    script = files("ssrl.evaluate.report").joinpath("script.js").read_text(encoding="utf-8")
-    assert script in index.read_text(encoding="utf-8")
-    wanted = set(re.findall(r"getElementById\('(\w+)'\)", script))
-    assert wanted and wanted <= present
-    classes = {name for _, attributes in page.tags for name in attributes.get("class", "").split()}
-    assert {"tools", "box", "score", "abnormal", "normal"} <= classes
+    folder = files("ssrl.evaluate.report")
+    scripts = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("timeline.js", "script.js")]
+    assert all(script in index.read_text(encoding="utf-8") for script in scripts)
+    wanted = set(re.findall(r"getElementById\('(\w+)'\)", "".join(scripts)))
+    assert len(wanted) > 5 and wanted <= present
 
 
 def test_a_report_of_a_whole_test_set_stays_small() -> None:
@@ -217,6 +239,82 @@ def test_a_report_of_a_whole_test_set_stays_small() -> None:
         videos.append(make_scores(f"v{index}", index % 2, "", 64_000, 30.0, scores, 16, anomalies))
     strips = sum(len(svg.draw_strip(one)) for one in videos)
     assert strips * 290 / 60 < 5e6  # bytes, of the 10 MB that a page of 290 videos may have
+
+
+# What is said of each video
+
+
+def outcome_of(scores: list[float], label: int | None, anomalies: Intervals | None, threshold: float = 0.5) -> Outcome:
+    """Of a video of 8 frames a snippet, the last one half."""
+    array = np.array(scores, dtype=np.float32)
+    one = make_scores("v", label, "", 8 * len(scores) - 4, None, array, 8, anomalies)
+    one = replace(one, threshold=threshold)
+    return judge(one, find_events(one))
+
+
+def test_outcomes_by_hand() -> None:
+    high, low = 0.9, 0.1
+    two = ((0, 16), (40, 48))  # of 60 frames
+    hit = outcome_of([high, high, low, low, low, low, low, low], 1, two)
+    assert hit.kinds == ("missed",) and hit.are_true == (True,)
+    assert hit.error == pytest.approx((0 / 36 + 8 / 24) / 2)
+    both = outcome_of([high, high, low, low, low, high, high, low], 1, two)
+    assert both.kinds == ("detected",) and both.are_true == (True, True)
+    assert both.error == pytest.approx((8 / 36 + 0) / 2)
+    beside = outcome_of([low, low, low, high, high, low, low, low], 1, ((0, 16),))
+    assert beside.kinds == ("missed", "false-alarm") and beside.error == pytest.approx((16 / 44 + 1) / 2)
+    assert outcome_of([low, high, high, low], 0, None) == Outcome(16 / 28, ("false-alarm",), (False,))
+    assert outcome_of([low, high, low, low], 0, None) == Outcome(8 / 28, ("quiet",), ())  # too short an event
+    assert outcome_of([low, high, high, low], 1, None) == Outcome(None, ("detected",), (None,))
+    assert outcome_of([low, low], 1, None).kinds == ("missed",)
+    assert outcome_of([low, high, high], None, None).kinds == ("event",)
+    assert outcome_of([low, high, high], None, None, threshold=0.95).kinds == ("quiet",)
+
+
+def test_frames_are_counted_by_score_and_kind() -> None:
+    one = make_scores("a", 1, "", 20, None, np.array([0.999, 0.5, 1.0]), 8, ((4, 18),))
+    normal = make_scores("n", 0, "", 10, None, np.array([0.0, 0.019]), 8)
+    unknown = make_scores("u", 1, "", 10, None, np.array([0.3, 0.3]), 8)
+    counts = count_scores([one, normal, unknown])
+    expected = {"normal": {49: 4 + 2, 0: 10}, "anomalous": {49: 4 + 2, 25: 8}}
+    assert {kind: {int(i): int(count[i]) for i in np.flatnonzero(count)} for kind, count in counts.items()} == expected
+    assert list(count_scores([make_scores("new", None, "", 10, None, np.array([0.3, 0.3]), 8)])) == ["all"]
+
+
+def test_a_histogram_has_the_shares_on_a_log_axis() -> None:
+    counts = np.zeros(50, dtype=int)
+    counts[[0, 10, 49]] = 9890, 100, 10  # 98.9 %, 1 %, 0.1 %: three decades
+    root = ElementTree.fromstring(figures.draw_distribution({"normal": counts}, 0.25))
+    bars = next(path.attrib["d"] for path in root.iter("path") if path.get("class") == "bars normal")
+    heights = [float(height) for height in re.findall(r"V([\d.]+)H", bars)]
+    foot, top = figures.TOP + figures.HIGH, figures.TOP
+    assert heights[10] == pytest.approx(foot - figures.HIGH / 3, abs=0.1) and heights[49] == foot
+    assert heights[0] == pytest.approx(top, abs=0.5) and set(heights[1:10]) == {foot}
+    threshold = next(path.attrib["d"] for path in root.iter("path") if path.get("class") == "threshold")
+    assert threshold.startswith(f"M{figures.LEFT + figures.WIDE / 4:.1f} ")
+
+
+# Two runs
+
+
+def test_two_runs_are_side_by_side(tmp_path: Path) -> None:
+    videos = [video("a"), video("n", 0, anomalies=(), seed=1)]
+    others = [replace(one, scores=1 - one.scores) for one in videos]
+    compared = Comparison("mine", HOSTILE, evaluate(others), others)
+    index, page = report(tmp_path, videos, compared=compared)
+    assert HOSTILE not in index.read_text() and HOSTILE in page.text
+    for run in (evaluate(videos), evaluate(others)):
+        assert f"{100 * (run.auc or 0):.2f}%" in page.text
+    auc = evaluate(videos).auc or 0
+    assert f"{100 * (2 * auc - 1):+.2f}".replace("-", "−") in page.text  # inverted scores have the AUC 1 - auc
+    for one, row in zip(videos, page.rows, strict=True):
+        assert row["change"] == pytest.approx(
+            sum(abs(2 * float(score) - 1) * frames for score, frames in zip(one.scores, (16, 16, 8), strict=True)) / 40
+        )
+        root = ElementTree.fromstring(row["strip"])
+        paths = {path.get("class"): path.get("d", "") for path in root.iter("path")}
+        heights = [[int(height) for height in re.findall(r"V(\d+)H", paths[name])] for name in ("score", "other")]
+        assert np.allclose(np.sum(heights, axis=0), 1000, atol=1)
 
 
 # The drawings on the page
