@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 
 def find_port() -> int:
@@ -87,7 +88,7 @@ class Broker:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._is_subscribed = threading.Event()
-        self._subscriber = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="test", clean_session=False)
+        self._subscriber = paho.Client(CallbackAPIVersion.VERSION2, client_id="test", clean_session=False)
         self._subscriber.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self._subscriber.on_subscribe = lambda *_: self._is_subscribed.set()
         self._subscriber.on_disconnect = lambda *_: self._is_subscribed.clear()

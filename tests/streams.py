@@ -1,12 +1,16 @@
-"""Cameras for tests: an MPEG-TS stream over HTTP, as fast as it is shown, and a server that can be stopped."""
+"""Cameras for tests, which can be stopped and started again: MPEG-TS over HTTP, and RTSP where GStreamer is installed."""
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from base64 import b64encode
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
 
 from tests.receivers import find_port
 
@@ -43,10 +47,8 @@ class HttpCamera:
                 self.send_response(200)
                 self.send_header("Content-Type", "video/mp2t")
                 self.end_headers()
-                try:
+                with suppress(OSError):  # the client has left
                     camera._stream(self.wfile.write, stopped)
-                except OSError:
-                    pass  # the client has left
 
             def log_message(self, *_: object) -> None: ...
 
@@ -74,3 +76,32 @@ class HttpCamera:
             if stopped.is_set():
                 return
             write(self._content[place : place + CHUNK])
+
+
+class RtspServer:
+    """Plays an MPEG-TS file to each who connects, from its start, behind a password. Skips the test if the system's
+    Python has no GStreamer (Debian: gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-good and -bad).
+    """
+
+    PYTHON = "/usr/bin/python3"
+    CHECK = "import gi; gi.require_version('GstRtspServer', '1.0')"
+
+    def __init__(self, path: Path, user: str, password: str) -> None:
+        if not Path(self.PYTHON).exists() or subprocess.run([self.PYTHON, "-c", self.CHECK], stderr=-3).returncode:
+            pytest.skip("no RTSP server: GStreamer's is not installed")
+        self.port = find_port()
+        pipeline = f"filesrc location={path} ! tsdemux ! h264parse ! rtph264pay name=pay0 pt=96 config-interval=1"
+        script = str(Path(__file__).with_name("rtsp_server.py"))
+        self._command = [self.PYTHON, script, str(self.port), pipeline, user, password]
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
+        self._process.stdout.close()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

@@ -12,7 +12,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -78,21 +79,26 @@ def parse_address(source: str, growth_seconds: float | None = None) -> Address:
     return Address(source, "file", options={"protocol_whitelist": "file"})
 
 
-def open_container(address: Address, timeout_seconds: float, stop: threading.Event) -> Any:
-    """Open the source for reading. Raises a SourceError."""
-    source: Any = address.url
-    if address.kind == "growing file":
-        source = GrowingFile(Path(address.url), address.growth_seconds, stop)
-    try:
-        return av.open(
-            source,
-            format="v4l2" if address.kind == "device" else None,
-            container_options=dict(address.options),
-            timeout=(timeout_seconds, timeout_seconds),
-            metadata_errors="replace",
-        )
-    except (FFmpegError, OSError, ValueError) as error:
-        raise explain(error) from error
+@contextmanager
+def opening(address: Address, timeout_seconds: float, stop: threading.Event) -> Iterator[Any]:
+    """The source, opened for reading. Raises a SourceError if that fails."""
+    with ExitStack() as stack:
+        source: Any = address.url
+        if address.kind == "growing file":
+            source = GrowingFile(Path(address.url), address.growth_seconds, stop)
+            stack.callback(source.close)
+        try:
+            container: Any = av.open(
+                source,
+                format="v4l2" if address.kind == "device" else None,
+                container_options=dict(address.options),
+                timeout=(timeout_seconds, timeout_seconds),
+                metadata_errors="replace",
+            )
+        except (FFmpegError, OSError, ValueError) as error:
+            raise explain(error) from error
+        stack.callback(container.close)
+        yield container
 
 
 def explain(error: Exception) -> SourceError:
@@ -119,15 +125,13 @@ class GrowingFile:
         self._file = path.open("rb", buffering=0)
         self._limit_seconds = limit_seconds
         self._stop = stop
-        self.grew = time.monotonic()
-        self.waited: Callable[[], None] = lambda: None  # called while it waits
 
     def read(self, size: int) -> bytes:
-        self.grew = time.monotonic()
+        began = time.monotonic()
         while not self._stop.is_set():
             if content := os.read(self._file.fileno(), size):
                 return content
-            if time.monotonic() - self.grew > self._limit_seconds:
+            if time.monotonic() - began > self._limit_seconds:
                 break
             self._stop.wait(POLL_SECONDS)
         return b""

@@ -22,6 +22,7 @@ import av
 from ssrl.files import replacing
 
 MAX_BYTES = 256 << 20  # of the ring, and of each clip
+COPIED = "h264"  # the coding that goes into a clip as it is
 CRF = "23"  # of clips that are encoded anew
 
 
@@ -32,8 +33,10 @@ class Coding:
         self.name: str = stream.codec_context.name
         self.time_base: Fraction = stream.time_base
         self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
-        self._holder: Any = av.open(io.BytesIO(), "w", format="matroska")
-        self.template: Any = self._holder.add_stream_from_template(stream, opaque=True)
+        self.template: Any = None  # for what is copied
+        if self.name == COPIED:
+            self._holder: Any = av.open(io.BytesIO(), "w", format="matroska")
+            self.template = self._holder.add_stream_from_template(stream, opaque=True)
         self.extradata: bytes | None = stream.codec_context.extradata
         self.size = (stream.codec_context.width, stream.codec_context.height)
         self.pix_fmt: str | None = stream.codec_context.pix_fmt
@@ -98,6 +101,14 @@ class Recorder:
             self._clips.append(clip)
             return clip
 
+    def end_clip(self, clip: Clip, end_seconds: float) -> None:
+        """Let a clip end there, or cut it there."""
+        with self._lock:
+            clip.end_seconds = min(clip.end_seconds, end_seconds)
+            while clip.packets and clip.packets[-1].seconds > clip.end_seconds:
+                clip.packets.pop()
+                self._clips = [each for each in self._clips if each is not clip]
+
     def is_complete(self, clip: Clip) -> bool:
         with self._lock:
             return clip not in self._clips
@@ -127,7 +138,7 @@ def write_clip(path: Path, clip: Clip) -> bool:
     if not clip.packets:
         return False
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as output:
-        (_copy if clip.packets[0].coding.name == "h264" else _encode)(output, clip.packets)
+        (_copy if clip.packets[0].coding.name == COPIED else _encode)(output, clip.packets)
     return True
 
 

@@ -16,7 +16,7 @@ from av.video.reformatter import VideoReformatter
 from ssrl.extract.readers.pyav_reader import upright
 from ssrl.extract.snippets import resize
 from ssrl.geometry import Geometry
-from ssrl.watch.addresses import Address, SourceError, explain, open_container
+from ssrl.watch.addresses import Address, SourceError, explain, opening
 from ssrl.watch.clips import Coding, Packet, Recorder
 from ssrl.watch.mailbox import Mailbox, Snippet
 
@@ -48,11 +48,8 @@ class Connection(threading.Thread):
 
     def run(self) -> None:
         try:
-            container = open_container(self._address, self._frames.timeout_seconds, self._mailbox.stop)
-            try:
+            with opening(self._address, self._frames.timeout_seconds, self._mailbox.stop) as container:
                 self._read(container)
-            finally:
-                container.close()
             self._mailbox.end(None)
         except Exception as error:
             self._mailbox.end(explain(error))
@@ -63,7 +60,7 @@ class Connection(threading.Thread):
             raise SourceError("it has no video stream", lasting=True)
         stream.codec_context.thread_count = 1  # a frame comes out as soon as it is there
         if self._address.kind == "http" and container.duration is not None:
-            self._mailbox.is_file = True
+            self._mailbox.is_file, self._mailbox.lossless = True, not self._frames.realtime
         rate = stream.average_rate or stream.guessed_rate
         self._mailbox.rate = float(rate) if rate else None
         builder = SnippetBuilder(self._frames.geometry, 1 / (self._mailbox.rate or 25.0))

@@ -181,7 +181,7 @@ class EventLog:
 
     def _end_clip(self, event_id: str, last: Times) -> None:
         if self._clip is not None:
-            self._clip.end_seconds = min(self._clip.end_seconds, last.end_seconds + self._clips.after_seconds)
+            self._recorder.end_clip(self._clip, last.end_seconds + self._clips.after_seconds)
             self._unfinished.append((event_id, self._clip))
             self._clip = None
 

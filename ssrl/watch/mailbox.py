@@ -36,14 +36,14 @@ class Mailbox:
         self.error: Exception | None = None
         self._has_ended = False
         self._capacity = capacity
-        self._lossless = lossless
+        self.lossless = lossless
         self._snippets: deque[Snippet] = deque()
         self._changed = threading.Condition()
         self.stop = threading.Event()
 
     def put(self, snippet: Snippet) -> None:
         with self._changed:
-            while self._lossless and len(self._snippets) >= self._capacity and not self.stop.is_set():
+            while self.lossless and len(self._snippets) >= self._capacity and not self.stop.is_set():
                 self._changed.wait(0.2)
                 self.heard = time.monotonic()
             if len(self._snippets) >= self._capacity:

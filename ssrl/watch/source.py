@@ -50,6 +50,7 @@ class Source:
         self._stop = stop
         self._dropped_before = 0
         self._start: float | None = None  # of the first frame, on the monotonic clock
+        self._end_seconds = 0.0  # of the last snippet, in seconds of the stream
         self._mailbox = self._make_mailbox()
 
     @property
@@ -97,7 +98,8 @@ class Source:
         """The snippets of one connection, after a None once its first frame is there."""
         self._dropped_before = self.dropped_frames
         self._mailbox = mailbox = self._make_mailbox()
-        offset = 0.0 if self._start is None else time.monotonic() - self._start
+        elapsed = 0.0 if self._start is None else time.monotonic() - self._start
+        offset = max(elapsed, self._end_seconds)  # a camera may begin with seconds of the past, all at once
         connection = Connection(self.address, self._frames, mailbox, self._recorder, offset)
         connection.start()
         is_open = False
@@ -109,6 +111,7 @@ class Source:
                     self._start = time.monotonic() if self._start is None else self._start
                     yield None
                 if snippet is not None:
+                    self._end_seconds = snippet.end_seconds
                     yield snippet
                 elif self._is_silent(mailbox):
                     mailbox.end(SourceError(f"no picture for {self._frames.timeout_seconds:g} seconds"))

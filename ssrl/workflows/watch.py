@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 FINISH_SECONDS = 10.0  # for sinks to take what is left at the end
 WARNING_SECONDS = 30.0  # between warnings of dropped frames
+FIRST_SECONDS = 30.0  # that clips may begin with, before the frame rate is known
 RATE_FACTOR = 1.5  # between the camera's frame rate and that of the training videos, above which we warn
 
 
@@ -121,7 +122,7 @@ def _watch(
 
     deliveries = _open_sinks(request, secrets, name, rule.threshold)
     clips = ClipRule(any("clip" in each.kinds for each in deliveries), request.clip_before, request.clip_after)
-    recorder = Recorder(request.clip_before + (rule.min_snippets + rule.patience + 2) if clips.wanted else 0.0)
+    recorder = Recorder(FIRST_SECONDS if clips.wanted else 0.0)
 
     def notify(notice: Notice) -> None:
         for each in deliveries:
@@ -141,6 +142,10 @@ def _watch(
                 logger.info(f"{name}: connection restored after {item.outage_seconds:.1f} s")
                 log.report_connection("restored", item.time, outage_seconds=round(item.outage_seconds, 1))
             else:
+                if clips.wanted:  # an event is told some snippets after it began, and decoding is ahead
+                    late = rule.min_snippets + rule.patience + 3
+                    snippet_seconds = item.end_seconds - item.start_seconds
+                    recorder.before_seconds = request.clip_before + late * snippet_seconds
                 if not num_snippets:
                     _compare_rates(checkpoint, request.fps or source.rate, name)
                 features = runtime.encode_snippets(item.pixels[None])
