@@ -1,4 +1,4 @@
-"""Cameras for tests, which can be stopped and started again: MPEG-TS over HTTP, and RTSP where GStreamer is installed."""
+"""Cameras for tests, which stop and start again: MPEG-TS over HTTP, and RTSP where GStreamer is installed."""
 
 from __future__ import annotations
 

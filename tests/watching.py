@@ -19,7 +19,7 @@ from ssrl.geometry import Geometry
 from ssrl.model.blend import Blend, LinearModel
 from ssrl.model.build import build_network
 from ssrl.model.recipes import RECIPES
-from ssrl.workflows.watch import WatchRequest, WatchResult, watch
+from ssrl.workflows.watch import WatchRequest, WatchResult, watch_source
 from tests.media import write_video
 from tests.receivers import wait_for
 
@@ -115,7 +115,7 @@ class Watch:
 
     def _run(self) -> None:
         try:
-            self.result = watch(self._request, self.lines.append, self._stop)
+            self.result = watch_source(self._request, self.lines.append, self._stop)
         except BaseException as error:
             self.error = error
 

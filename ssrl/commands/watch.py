@@ -15,7 +15,7 @@ import click
 
 from ssrl.commands.options import HELP, make_request, option
 from ssrl.console import handle_errors, note
-from ssrl.workflows.watch import WatchRequest, watch
+from ssrl.workflows.watch import WatchRequest, watch_source
 
 PATH = click.Path(path_type=Path)
 
@@ -65,7 +65,7 @@ def main(**options: Any) -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 stop.set()
 
-        result = watch(request, tell, stop)
+        result = watch_source(request, tell, stop)
     note(f"{result.num_snippets} snippets, {result.num_events} events, {result.dropped_frames} frames dropped")
 
 

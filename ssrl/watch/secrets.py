@@ -18,7 +18,7 @@ from ssrl.errors import UserError
 HIDDEN = "***"
 MIN_LENGTH = 4  # a shorter value is hidden in addresses alone: it would be found within other words
 _NAME = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
-_USER = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+_USER = re.compile(r"(?<=://)[^\s'\"]*@")  # to the last @: a password may have one, or a slash
 _QUERY = re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")
 
 
@@ -35,7 +35,11 @@ class Secrets:
         return cls({**os.environ, **({} if path is None else _read_values(path))})
 
     def expand(self, address: str) -> str:
-        """Put values in the place of $NAME and ${NAME}, percent-encoded. Raises a UserError for an unknown name."""
+        """Put values in the place of $NAME and ${NAME} of an address, percent-encoded; paths stay as they are. Raises a
+        UserError for an unknown name.
+        """
+        if "://" not in address:
+            return address
 
         def insert(match: re.Match[str]) -> str:
             name = match[1] or match[2]
@@ -48,8 +52,7 @@ class Secrets:
             return quote(self._values[name], safe="")
 
         expanded = _NAME.sub(insert, address)
-        if "://" in expanded:
-            self._note_credentials(expanded)
+        self._note_credentials(expanded)
         return expanded
 
     def hide(self, text: str) -> str:

@@ -16,6 +16,8 @@ from ssrl.errors import UserError
 from ssrl.hardware import Device
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ssrl.checkpoints import Checkpoint
     from ssrl.evaluate.events import EventRule
     from ssrl.extract.runtimes import Runtime
@@ -75,7 +77,7 @@ class WatchResult:
     undelivered: dict[str, int]  # sink → notices that it did not take
 
 
-def watch(
+def watch_source(
     request: WatchRequest,
     tell: Callable[[dict[str, Any]], None],
     stop: threading.Event | None = None,
@@ -114,6 +116,7 @@ def _watch(
     geometry = config.geometry
     settings = choose_runtime(encoder, device=request.device, precision=config.precision)
     runtime = settings.make_runtimes(geometry)(config.scales)
+    encode = _make_encode(runtime, config.reuse_static)
     window = Window(checkpoint.build_network(choose_device(request.device)), request.window)
     _warm_up(runtime, window, geometry)
     name = request.name or secrets.hide(address.default_name)
@@ -136,6 +139,7 @@ def _watch(
             if isinstance(item, Lost):
                 log.close()
                 window.clear()
+                encode = _make_encode(runtime, config.reuse_static)
                 logger.warning(f"{name}: connection lost: {item.reason}")
                 log.report_connection("lost", item.time, reason=item.reason)
             elif isinstance(item, Restored):
@@ -148,7 +152,7 @@ def _watch(
                     recorder.before_seconds = request.clip_before + late * snippet_seconds
                 if not num_snippets:
                     _compare_rates(checkpoint, request.fps or source.rate, name)
-                features = runtime.encode_snippets(item.pixels[None])
+                features = encode(item.pixels)
                 score = window.score({scale: each[0].astype(config.dtype) for scale, each in features.items()})
                 heat = window.compute_heat(geometry) if log.may_be_event(score) else None
                 log.add(item, score, heat, source.dropped_frames, time.monotonic)
@@ -160,6 +164,13 @@ def _watch(
         log.finish_clips(is_end=True)
         undelivered = _finish(deliveries)
     return WatchResult(num_snippets, log.num_events, source.dropped_frames, undelivered)
+
+
+def _make_encode(runtime: Runtime, reuse_static: bool) -> Callable[[np.ndarray], dict[int, np.ndarray]]:
+    """(L, H, W, 3) uint8 → one array (1, N_r, D) per scale, as the features of the checkpoint were made."""
+    from ssrl.extract.reuse import StaticReuse
+
+    return StaticReuse(runtime).encode if reuse_static else lambda pixels: runtime.encode_snippets(pixels[None])
 
 
 def _warm_up(runtime: Runtime, window: Window, geometry: Geometry) -> None:

@@ -54,6 +54,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_module, "LONGEST_PAUSE", 0.2)
 
 
+@pytest.mark.slow
 def test_a_file_has_the_scores_that_it_has_offline(checkpoint: Path, tmp_path: Path) -> None:
     """To the rounding of the lines: a linear model sees no context. The last snippet is not full."""
     path = write_scene(tmp_path / "gate.mp4", SCENE)
@@ -138,6 +139,7 @@ def test_an_event_ends_where_the_camera_is_lost(checkpoint: Path, camera: HttpCa
     assert kinds[:3] == [("event", "opened"), ("event", "closed"), ("connection", "lost")]
 
 
+@pytest.mark.slow
 def test_a_camera_that_hangs_counts_as_lost_and_comes_back(checkpoint: Path, camera: HttpCamera) -> None:
     live = Watch(camera.url, checkpoint, timeout=1.0)
     live.wait_for(lambda: live.of("snippet"))
@@ -154,6 +156,7 @@ def test_a_camera_that_hangs_counts_as_lost_and_comes_back(checkpoint: Path, cam
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_password_is_told_without_it_and_not_tried_over_and_over(
     checkpoint: Path, camera: HttpCamera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_a_wrong_password_is_told_without_it_and_not_tried_over_and_over(
     assert "hunter" not in str(raised.value) and "***@127.0.0.1" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_file_that_grows_is_followed_to_its_end(checkpoint: Path, scene: Path, tmp_path: Path) -> None:
     content, path = scene.read_bytes(), tmp_path / "recording.ts"
     path.write_bytes(content[: len(content) // 2])
@@ -219,6 +223,7 @@ def test_a_frame_rate_can_be_asked_for(checkpoint: Path, tmp_path: Path) -> None
     assert live.of("snippet")[0]["seconds"] == pytest.approx(SNIPPET_SECONDS, abs=0.03)
 
 
+@pytest.mark.slow
 def test_sigterm_closes_the_open_event_and_exits_with_0(checkpoint: Path, tmp_path: Path) -> None:
     path, out = write_scene(tmp_path / "long.ts", "..#######"), tmp_path / "events"
     command = [sys.executable, "-m", "ssrl.commands.watch", str(path), "--ckpt", str(checkpoint), "--realtime"]
@@ -241,6 +246,7 @@ def test_sigterm_closes_the_open_event_and_exits_with_0(checkpoint: Path, tmp_pa
     assert (out / f"{lines[-1]['event']}.mp4").is_file()
 
 
+@pytest.mark.slow
 def test_whoever_stops_reading_ends_the_watch(checkpoint: Path, scene: Path) -> None:
     command = f"{sys.executable} -m ssrl.commands.watch {scene} --ckpt {checkpoint} --realtime"
     outcome = subprocess.run(["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"], capture_output=True)

@@ -14,7 +14,7 @@ from ssrl.watch.secrets import HideSecrets, Secrets
 def test_names_are_replaced_by_values_as_addresses_need_them() -> None:
     secrets = Secrets({"USER": "cam", "PASSWORD": "p@ss/word:1"})
     assert secrets.expand("rtsp://$USER:${PASSWORD}@host/live") == "rtsp://cam:p%40ss%2Fword%3A1@host/live"
-    assert secrets.expand("/videos/a.mp4") == "/videos/a.mp4"
+    assert secrets.expand("/videos/a$1.mp4") == "/videos/a$1.mp4"
 
 
 def test_an_unknown_name_is_told_without_the_rest() -> None:
@@ -43,6 +43,7 @@ def test_a_file_adds_values_and_wins_over_the_environment(tmp_path: Path, monkey
         "https://host/hook?token=t0ken-value&x=1",
         "url: /hook?token=t0ken-value (p@ssword)",
         "rtsp://cam:p@ssword@host:554/live?a=t0ken-value answers 401",
+        "rtsp://cam:p/ssword@host is no address",
     ],
 )
 def test_messages_show_no_credentials(text: str) -> None:
@@ -50,7 +51,7 @@ def test_messages_show_no_credentials(text: str) -> None:
     secrets.expand("rtsp://cam:$PASSWORD@host/live")
     secrets.expand("https://host/hook?token=t0ken-value")
     hidden = secrets.hide(text)
-    assert not any(value in hidden for value in ("p@ssword", "p%40ssword", "t0ken-value"))
+    assert not any(value in hidden for value in ("p@ssword", "p%40ssword", "p/ssword", "t0ken-value"))
     assert "host" in hidden or "hook" in hidden
 
 

@@ -5,6 +5,7 @@ apprise:ADDRESS, with one of Apprise's own, such as apprise:ntfy://$TOKEN@host/t
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 
@@ -19,8 +20,9 @@ class AppriseSink:
     kinds: frozenset[Kind] = frozenset({"opened", "closed", "connection"})
 
     def __init__(self, address: str, camera: Camera) -> None:
-        self._apprise = load_optional("apprise", "Apprise", "apprise:")
-        self._receiver = self._apprise.Apprise()
+        apprise = load_optional("apprise", "Apprise", "apprise:")
+        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its messages may have addresses in them
+        self._receiver = apprise.Apprise()
         if not self._receiver.add(address.removeprefix("apprise:")):
             scheme = address.removeprefix("apprise:").partition("://")[0]
             raise UserError(f"Apprise does not take this address of the kind {scheme}://; see its list of services")
