@@ -80,7 +80,7 @@ class HttpReceiver:
 
 
 class Broker:
-    """An MQTT broker in a process of its own (Mosquitto if installed, else aMQTT), and a subscriber to all topics."""
+    """An MQTT broker in a process of its own (Mosquitto if installed, else our own), and a subscriber to all topics."""
 
     def __init__(self, folder: Path) -> None:
         self.port = find_port()
@@ -125,11 +125,7 @@ class Broker:
         if mosquitto := shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"):
             config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
             return [mosquitto, "-c", str(config)]
-        config.write_text(
-            f"listeners: {{default: {{type: tcp, bind: '127.0.0.1:{self.port}'}}}}\n"
-            "plugins:\n  amqtt.plugins.authentication.AnonymousAuthPlugin: {allow_anonymous: true}\n"
-        )
-        return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
+        return [sys.executable, str(Path(__file__).with_name("mqtt_broker.py")), str(self.port)]
 
     def _answers(self) -> bool:
         with socket.socket() as probe:

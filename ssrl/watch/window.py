@@ -20,6 +20,7 @@ from torch import Tensor
 from ssrl.evaluate.localization import Where, compute_heat
 from ssrl.geometry import Geometry
 from ssrl.model.build import Network
+from ssrl.model.domain import Domain
 from ssrl.store.segments import compute_segment_bounds
 
 Features = Mapping[int, np.ndarray]  # scale → (N_r, D), of one snippet
@@ -58,3 +59,22 @@ class Window:
         """Where in the last snippet: (H, W) in 0..1; None for a network without patches."""
         features = {scale: np.stack([each[scale] for each in self._features]) for scale in self._features[-1]}
         return compute_heat(self.network, features, len(self._features) - 1, geometry, where)
+
+
+class DomainCheck:
+    """Compares the first snippets of a camera with the training videos."""
+
+    def __init__(self, domain: Domain | None, num_snippets: int) -> None:
+        self._domain = domain
+        self._num_snippets = num_snippets
+        self._coordinates: list[Tensor] = []
+
+    def add(self, features: Features) -> float | None:
+        """Returns the distance, once there are enough snippets: above 1, they are unlike the training videos."""
+        if self._domain is None or len(self._coordinates) == self._num_snippets:
+            return None
+        snippet = {scale: torch.from_numpy(each.astype(np.float32))[None] for scale, each in features.items()}
+        self._coordinates.append(self._domain.project(snippet))
+        if len(self._coordinates) < self._num_snippets:
+            return None
+        return self._domain.measure(torch.cat(self._coordinates))

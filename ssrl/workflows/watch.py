@@ -103,7 +103,7 @@ def _watch(
     from ssrl.watch.connection import Frames
     from ssrl.watch.events import ClipRule, EventLog
     from ssrl.watch.source import Lost, Restored, Source
-    from ssrl.watch.window import Window
+    from ssrl.watch.window import DomainCheck, Window
     from ssrl.workflows.score import load_same_encoder
 
     address = parse_address(secrets.expand(request.source), request.follow)
@@ -133,6 +133,7 @@ def _watch(
 
     log = EventLog(name, rule, clips, recorder, tell, notify)
     source = Source(address, Frames(geometry, request.fps, request.realtime, request.timeout), recorder, stop)
+    domain = DomainCheck(checkpoint.domain, request.window)
     dropping, num_snippets = _DropWarning(name), 0
     try:
         for item in source.watch():
@@ -152,8 +153,13 @@ def _watch(
                     recorder.before_seconds = request.clip_before + late * snippet_seconds
                 if not num_snippets:
                     _compare_rates(checkpoint, request.fps or source.rate, name)
-                features = encode(item.pixels)
-                score = window.score({scale: each[0].astype(config.dtype) for scale, each in features.items()})
+                features = {scale: each[0].astype(config.dtype) for scale, each in encode(item.pixels).items()}
+                score = window.score(features)
+                if (distance := domain.add(features)) is not None and distance > 1:
+                    logger.warning(
+                        f"{name} is unlike the videos that this checkpoint was trained on ({distance:.1f} times their "
+                        f"distance), so its scores mean little; train on videos of this camera too"
+                    )
                 heat = window.compute_heat(geometry) if log.may_be_event(score) else None
                 log.add(item, score, heat, source.dropped_frames, time.monotonic)
                 dropping.check(source.dropped_frames)

@@ -11,10 +11,11 @@ import torch
 
 from ssrl.evaluate.scoring import score_snippets
 from ssrl.model.build import build_network
+from ssrl.model.domain import Domain
 from ssrl.model.recipes import RECIPES
 from ssrl.watch.clips import Packet, Recorder
 from ssrl.watch.mailbox import Mailbox, Snippet
-from ssrl.watch.window import Window
+from ssrl.watch.window import DomainCheck, Window
 from tests.stores import CONFIG, D
 
 GEOMETRY = CONFIG.geometry
@@ -35,6 +36,15 @@ def test_a_score_is_that_of_the_last_snippet_of_the_window(recipe: str) -> None:
         assert scores[end - 1] == pytest.approx(score_snippets(network, seen)[0][-1], abs=1e-6), end
     window.clear()
     assert window.score({scale: each[0] for scale, each in features.items()}) == pytest.approx(scores[0], abs=1e-6)
+
+
+def test_a_camera_unlike_the_training_videos_is_told_once() -> None:
+    domain = Domain({1: torch.zeros(D)}, {1: torch.eye(D)}, limit=2.0)  # the distance is the root mean square by 2
+    for value, expected in ((1.0, 0.5), (6.0, 3.0)):
+        check = DomainCheck(domain, 3)
+        distances = [check.add({1: np.full((1, D), value)}) for _ in range(5)]
+        assert distances == [None, None, pytest.approx(expected), None, None]
+    assert DomainCheck(None, 1).add({1: np.zeros((1, D))}) is None
 
 
 def make_snippet(number: int) -> Snippet:
