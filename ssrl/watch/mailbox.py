@@ -46,6 +46,8 @@ class Mailbox:
             while self.lossless and len(self._snippets) >= self._capacity and not self.stop.is_set():
                 self._changed.wait(0.2)
                 self.heard = time.monotonic()
+            if self.stop.is_set():
+                return
             if len(self._snippets) >= self._capacity:
                 self.dropped_frames += self._snippets.popleft().num_frames
             self._snippets.append(snippet)
