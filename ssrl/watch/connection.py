@@ -59,7 +59,8 @@ class Connection(threading.Thread):
         if stream is None or stream.codec_context is None:
             raise SourceError("it has no video stream", lasting=True)
         stream.codec_context.thread_count = 1  # a frame comes out as soon as it is there
-        if self._address.kind == "http" and container.duration is not None:
+        is_list = container.format.name in ("hls", "dash")  # whose size is that of a list of parts
+        if self._address.kind == "http" and (container.duration is not None if is_list else container.size > 0):
             self._mailbox.is_file, self._mailbox.lossless = True, not self._frames.realtime
         rate = stream.average_rate or stream.guessed_rate
         self._mailbox.rate = float(rate) if rate else None

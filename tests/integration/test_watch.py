@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,16 @@ def test_an_event_ends_where_the_camera_is_lost(checkpoint: Path, camera: HttpCa
     live.stop()
     kinds = [(line["type"], line["state"]) for line in live.lines if line["type"] != "snippet"]
     assert kinds[:3] == [("event", "opened"), ("event", "closed"), ("connection", "lost")]
+
+
+def test_a_file_over_http_is_read_once_and_whole(checkpoint: Path, scene: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(scene.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        live = Watch(f"http://127.0.0.1:{server.server_port}/{scene.name}", checkpoint)
+        result = live.finish()
+        server.shutdown()
+    assert result.num_snippets == len(SCENE) and result.dropped_frames == 0 and not live.of("connection")
 
 
 @pytest.mark.slow
