@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssrl.workflows.extract import ExtractRequest, ExtractResult, extract_features
     from ssrl.workflows.score import ScoreRequest, ScoreResult, score_videos
     from ssrl.workflows.train import TrainRequest, cross_validate, train_model
+    from ssrl.workflows.watch import WatchRequest, WatchResult, watch_source
 
     __version__: str
 
@@ -37,6 +38,8 @@ __all__ = [
     "TrainRequest",
     "UserError",
     "VideoScores",
+    "WatchRequest",
+    "WatchResult",
     "__version__",
     "cross_validate",
     "evaluate_model",
@@ -45,6 +48,7 @@ __all__ = [
     "plot_scores",
     "score_videos",
     "train_model",
+    "watch_source",
 ]
 
 _MODULES = {
@@ -57,6 +61,7 @@ _MODULES = {
     "ssrl.workflows.extract": ("ExtractRequest", "ExtractResult", "extract_features"),
     "ssrl.workflows.score": ("ScoreRequest", "ScoreResult", "score_videos"),
     "ssrl.workflows.train": ("TrainRequest", "cross_validate", "train_model"),
+    "ssrl.workflows.watch": ("WatchRequest", "WatchResult", "watch_source"),
 }
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import ssrl
 from ssrl.checkpoints import Checkpoint
-from ssrl.commands import evaluate, extract, score, store, synth, tables, train
+from ssrl.commands import evaluate, extract, score, store, synth, tables, train, watch
 from ssrl.extract.encoders import ENCODERS
 from ssrl.paper_tables.request import TablesRequest
 from ssrl.store.reader import Store
@@ -23,6 +23,7 @@ from ssrl.workflows.evaluate import EvaluateRequest, evaluate_model
 from ssrl.workflows.extract import ExtractRequest
 from ssrl.workflows.score import ScoreRequest
 from ssrl.workflows.train import TrainRequest
+from ssrl.workflows.watch import WatchRequest
 from tests.stores import other, write_store
 
 TYPES = {"Checkpoint": Checkpoint}  # which a request names for type checkers alone
@@ -31,6 +32,7 @@ COMMANDS = {
     "train": train.main,
     "evaluate": evaluate.main,
     "score": score.main,
+    "watch": watch.main,
     "store": store.main,
     "synth": synth.main,
 }
@@ -68,6 +70,7 @@ REQUESTS = {
     train.main: TrainRequest,
     evaluate.main: EvaluateRequest,
     score.main: ScoreRequest,
+    watch.main: WatchRequest,
     tables.main: TablesRequest,
 }
 NOT_FIELDS = {"complexity"}  # of `ssrl-eval`: counts instead of measuring

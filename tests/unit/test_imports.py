@@ -18,9 +18,10 @@ LAYERS = {  # layer → the layers that it may import, beside itself
     "core": set(),
     "store": {"core"},
     **{stage: {"core", "store"} for stage in STAGES},
-    "workflows": {"core", "store", *STAGES},
+    "watch": {"core", "store", "extract", "evaluate"},
+    "workflows": {"core", "store", *STAGES, "watch"},
     "paper_tables": {"core", "store", *STAGES, "workflows"},
-    "commands": {"core", "store", *STAGES, "workflows", "paper_tables"},
+    "commands": {"core", "store", *STAGES, "watch", "workflows", "paper_tables"},
 }
 FOLDERS = ("ssrl", "store", "extract", "train", "evaluate")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
