@@ -24,6 +24,7 @@ from ssrl.errors import UserError
 COLORMAP = "inferno"
 OPACITY = 0.8  # of the heat where mask and score are 1
 QUIET = 0.3  # fraction of a mask's strength that remains where the score is 0
+TRACE_ROWS = 120  # on which traced contributions are added up: they are smooth
 SMOOTHING, SMOOTHING_MOMENTS = 0.05, 0.5  # of traced contributions: of the frame's height; in moments
 FLAT = 1e-5  # column sums whose relative spread is below this prefer no patch
 
@@ -75,16 +76,18 @@ def combine_traces(traces: Mapping[int, np.ndarray], height: int, width: int) ->
     scaled to 1; moments without contributions stay zero. Scales with fewer moments repeat theirs.
     """
     moments = max(len(trace) for trace in traces.values())
-    total = np.zeros((moments, height, width), np.float32)
+    rows = min(height, TRACE_ROWS)
+    cols = max(1, round(rows * width / height))
+    total = np.zeros((moments, rows, cols), np.float32)
     for trace in traces.values():
-        density = trace.shape[1] * trace.shape[2] / (height * width)
+        density = trace.shape[1] * trace.shape[2] / (rows * cols)
         for moment in range(moments):
-            total[moment] += density * _resize(trace[moment * len(trace) // moments], height, width)
-    sigma = SMOOTHING * height
+            total[moment] += density * _resize(trace[moment * len(trace) // moments], rows, cols)
+    sigma = SMOOTHING * rows
     smooth = ndimage.gaussian_filter(total, (SMOOTHING_MOMENTS, sigma, sigma), mode="nearest")
     highest = smooth.max(axis=(1, 2), keepdims=True)
-    heat: np.ndarray = np.divide(smooth, highest, out=np.zeros_like(smooth), where=highest > 0)
-    return heat
+    heat = np.divide(smooth, highest, out=np.zeros_like(smooth), where=highest > 0)
+    return heat if rows == height else np.stack([_resize(each, height, width).clip(0, 1) for each in heat])
 
 
 def _resize(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -87,6 +87,10 @@ class EventLog:
         """Whether the next snippet, with this score, will be part of an event: its heatmap is wanted."""
         return self._tracker.is_open or score >= self._rule.release_level
 
+    def is_hottest(self, score: float) -> bool:
+        """Whether the next snippet, with this score, will be in the event's picture."""
+        return self._hottest is None or score > self._hottest.score
+
     def add(
         self, snippet: Snippet, score: float, heat: np.ndarray | None, dropped_frames: int, now: Callable[[], float]
     ) -> None:
@@ -94,7 +98,7 @@ class EventLog:
         index = self._tracker.num_snippets
         self._times[index] = Times(snippet.start_seconds, snippet.end_seconds, snippet.start_time, snippet.time)
         region = None if heat is None else find_hottest_region(heat)
-        if heat is not None and (self._hottest is None or score > self._hottest.score):
+        if heat is not None and self.is_hottest(score):
             frame = snippet.pixels[len(snippet.pixels) // 2].copy()
             self._hottest = Hottest(score, frame, heat, region, snippet.time)
         change = self._tracker.update(score)

@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssrl.evaluate.localization import Where, compute_heat
-from ssrl.geometry import Geometry
 from ssrl.model.build import Network
 from ssrl.model.domain import Domain
 from ssrl.store.segments import compute_segment_bounds
@@ -55,10 +53,9 @@ class Window:
         scores = self.network.relate(joined).scores[0].double().cpu().numpy()
         return float(scores[rows == count - 1].mean())
 
-    def compute_heat(self, geometry: Geometry, where: Where = "contribution") -> np.ndarray | None:
-        """Where in the last snippet: (H, W) in 0..1; None for a network without patches."""
-        features = {scale: np.stack([each[scale] for each in self._features]) for scale in self._features[-1]}
-        return compute_heat(self.network, features, len(self._features) - 1, geometry, where)
+    def stack_features(self) -> Mapping[int, np.ndarray]:
+        """Scale → (T, N_r, D), of the snippets in the window."""
+        return {scale: np.stack([each[scale] for each in self._features]) for scale in self._features[-1]}
 
 
 class DomainCheck:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
     from ssrl.evaluate.events import EventRule
     from ssrl.extract.runtimes import Runtime
-    from ssrl.geometry import Geometry
     from ssrl.watch.notices import Notice
     from ssrl.watch.secrets import Secrets
     from ssrl.watch.sinks import Delivery
     from ssrl.watch.window import Window
+    from ssrl.workflows.heat import HeatMaker
 
 logger = logging.getLogger(__name__)
 FINISH_SECONDS = 10.0  # for sinks to take what is left at the end
@@ -104,6 +104,7 @@ def _watch(
     from ssrl.watch.events import ClipRule, EventLog
     from ssrl.watch.source import Lost, Restored, Source
     from ssrl.watch.window import DomainCheck, Window
+    from ssrl.workflows.heat import HeatMaker
     from ssrl.workflows.score import load_same_encoder
 
     address = parse_address(secrets.expand(request.source), request.follow)
@@ -118,7 +119,8 @@ def _watch(
     runtime = settings.make_runtimes(geometry)(config.scales)
     encode = _make_encode(runtime, config.reuse_static)
     window = Window(checkpoint.build_network(choose_device(request.device)), request.window)
-    _warm_up(runtime, window, geometry)
+    maker = HeatMaker(window.network, geometry, encoder=encoder)
+    _warm_up(runtime, window, maker)
     name = request.name or secrets.hide(address.default_name)
     rule = make_rule(checkpoint, request)
     logger.info(f"{name}: {settings}; an event begins at a score of {rule.threshold:.3g}")
@@ -160,7 +162,9 @@ def _watch(
                         f"{name} is unlike the videos that this checkpoint was trained on ({distance:.1f} times their "
                         f"distance), so its scores mean little; train on videos of this camera too"
                     )
-                heat = window.compute_heat(geometry) if log.may_be_event(score) else None
+                heat = None
+                if log.may_be_event(score):  # sharp where a picture is made of it, which takes longer
+                    heat = _make_heat(window, maker, item.pixels if log.is_hottest(score) else None)
                 log.add(item, score, heat, source.dropped_frames, time.monotonic)
                 dropping.check(source.dropped_frames)
                 num_snippets += 1
@@ -179,13 +183,21 @@ def _make_encode(runtime: Runtime, reuse_static: bool) -> Callable[[np.ndarray],
     return StaticReuse(runtime).encode if reuse_static else lambda pixels: runtime.encode_snippets(pixels[None])
 
 
-def _warm_up(runtime: Runtime, window: Window, geometry: Geometry) -> None:
+def _make_heat(window: Window, maker: HeatMaker, pixels: np.ndarray | None) -> np.ndarray | None:
+    """Where in the last snippet, at its middle: (H, W) in 0..1; None for a network without patches."""
+    features = window.stack_features()
+    heats = maker.make(features, len(next(iter(features.values()))) - 1, pixels)
+    return None if heats is None else heats[len(heats) // 2]
+
+
+def _warm_up(runtime: Runtime, window: Window, maker: HeatMaker) -> None:
     """Compile what is compiled on first use, before a camera's frames queue up."""
     import numpy as np
 
+    geometry = maker.geometry
     blank = np.zeros((1, geometry.frames_per_snippet, geometry.height, geometry.width, 3), np.uint8)
     window.score({scale: each[0] for scale, each in runtime.encode_snippets(blank).items()})
-    window.compute_heat(geometry)
+    _make_heat(window, maker, blank[0])
     window.clear()
 
 
