@@ -88,7 +88,8 @@ def test_an_event_is_told_with_its_region_clip_and_picture(checkpoint: Path, sce
     states = [line["state"] for line in live.of("snippet")]
     assert states == ["quiet"] * 3 + ["open"] * 3 + ["quiet"] * 2  # told at the second snippet, over after two
     left, top, right, bottom = opened["region"]
-    assert (left, top) == (0, 0) and right <= 0.75 and bottom <= 1.0 and left < right and top < bottom
+    reach = 0.15  # of the encoder's cells, beyond the field's edges at one half
+    assert 0 <= left < right <= 0.5 + reach and 0 <= top < 0.5 + reach and top < bottom <= 0.5 + 2 * reach
     assert read_lines((out / "events.jsonl").read_text()) == [opened, closed]
     assert (out / f"{opened['event']}.jpg").stat().st_size > 1000
     frames, codec = read_clip(out / f"{opened['event']}.mp4")
