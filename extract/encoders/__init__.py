@@ -32,7 +32,6 @@ class Encoder:
     prepare: Callable[[Tensor], Tensor]  # pixels (..., 3) uint8 → (..., K) float32
     normalization: str  # what `prepare` does, as stores record it
     weights: Weights
-    bfloat16: bool = True  # whether "auto" may use it; small networks are fast enough without, and portable
     on_cpu: Callable[[], nn.Module] | None = None  # makes an equivalent network optimized for CPUs
 
     def describe_features(self, dataset: str, **settings: Any) -> StoreConfig:
@@ -67,7 +66,7 @@ def _load_micro3d(weights: str) -> Encoder:
     with refusing_damage(path, "a state dict of micro3d"):
         network = micro3d.load_micro3d(path)
     prepare, description = micro3d.to_gray, micro3d.NORMALIZATION
-    return Encoder("micro3d", micro3d.FEATURE_DIM, network, prepare, description, loaded, bfloat16=False)
+    return Encoder("micro3d", micro3d.FEATURE_DIM, network, prepare, description, loaded)
 
 
 def _load_swin3d_t(weights: str) -> Encoder:

@@ -100,15 +100,15 @@ def choose_runtime(
         runtime = "torch-compile" if chosen.type == "cuda" else on_cpu
     if runtime != "openvino":
         fast = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
-        return RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, encoder, fast))
+        return RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, fast))
     if not _has_openvino():
         raise UserError("OpenVINO is not installed; install it with pip install 'ssrl[cpu]', or use --runtime torch")
     if chosen.type != "cpu":
         raise UserError(f"the OpenVINO runtime supports the CPU, not {chosen}; use --device cpu or --runtime torch")
     from ssrl.extract.runtimes.openvino_runtime import has_bfloat16
 
-    settings = RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, encoder, False))
-    if precision == AUTO and encoder.bfloat16 and has_bfloat16():
+    settings = RuntimeSettings(encoder, runtime, chosen, _choose_precision(precision, False))
+    if precision == AUTO and has_bfloat16():
         return _choose_faster(settings, geometry, scales)
     return settings
 
@@ -122,10 +122,10 @@ def _choose_faster(settings: RuntimeSettings, geometry: Geometry, scales: tuple[
     return replace(settings, precision=min(measured, key=measured.__getitem__), measured=measured)
 
 
-def _choose_precision(name: str, encoder: Encoder, fast_bfloat16: bool) -> str:
+def _choose_precision(name: str, fast_bfloat16: bool) -> str:
     if name != AUTO:
         return name
-    return "bfloat16" if fast_bfloat16 and encoder.bfloat16 else "float32"
+    return "bfloat16" if fast_bfloat16 else "float32"
 
 
 def _has_openvino() -> bool:

@@ -131,8 +131,9 @@ def test_a_snippet_gives_the_same_bits_again(runtime: Runtime, snippets: np.ndar
         assert all(np.array_equal(first[scale], second[scale]) for scale in SCALES)
 
 
-def test_auto_takes_the_fastest_that_is_there_and_says_which() -> None:
+def test_auto_takes_the_fastest_that_is_there_and_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
+    monkeypatch.setattr("ssrl.extract.runtimes.openvino_runtime.has_bfloat16", lambda: False)
     settings = choose_runtime(load_encoder("micro3d"), device="cpu")
     assert str(settings) == "micro3d by openvino on cpu in float32"
 
@@ -314,7 +315,6 @@ def test_auto_takes_the_precision_that_is_faster_here(
     assert settings.precision == faster and asked == [("i3d_r50", GEOMETRY, SCALES, "float32", "bfloat16")]
     assert str(settings).endswith(f"in {faster} (measured per snippet: float32 1.00 s, bfloat16 {bfloat16:.2f} s)")
     assert choose_runtime(i3d, device="cpu", precision="bfloat16").precision == "bfloat16"
-    assert choose_runtime(load_encoder("micro3d"), device="cpu").precision == "float32"  # the same on every machine
     assert len(asked) == 1
 
 
