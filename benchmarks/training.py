@@ -250,7 +250,7 @@ class PlainPatchConvolution(nn.Module):
 def measure_reading(folder: Path) -> float:
     """The speed of reading every video of the finest scale in batches, over that of reading its file in turn."""
     path, array = folder / f"scale{STAGE}.bin", open_bags(folder).view.scales[STAGE]
-    videos = np.random.default_rng(0).permutation(NUM_VIDEOS) * 0 + np.arange(NUM_VIDEOS)
+    videos = np.random.default_rng(0).permutation(NUM_VIDEOS)
     ratios = []
     for _ in range(READS):
         evict(path)
