@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ssrl.evaluate.pixels import Localization
     from ssrl.evaluate.protocol import VideoScores
     from ssrl.store.reader import Store
+    from ssrl.workflows.heat import HeatMaker
 
 MAX_HEATMAP_VIDEOS = 12  # in a report: those with the highest scores
 
@@ -154,7 +155,7 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     if request.json is not None:
         write_json(request.json, result.metrics())
     if request.report is not None:
-        _write_report(request.report, result, network, request.where, request.false_alarms)
+        _write_report(request.report, result, heat, request.false_alarms)
     return result
 
 
@@ -187,10 +188,10 @@ def _as_percent(share: float | None) -> str:
     return "not defined" if share is None else f"{share:.2%}"
 
 
-def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where, false_alarms: float) -> None:
+def _write_report(folder: Path, result: EvaluateResult, heat: HeatMaker, false_alarms: float) -> None:
     """Write the report, with heatmaps of the most suspicious snippets if the videos are still in place."""
     from ssrl.evaluate.report.write import write_report
-    from ssrl.workflows.overlays import write_overlays
+    from ssrl.workflows.media import MediaKinds, write_media
 
     store, selected = result.store, result.selected
     facts = {
@@ -208,7 +209,9 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         "protocol": result.evaluation.protocol,
     }
     suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:MAX_HEATMAP_VIDEOS]
-    overlays = write_overlays(folder, network, store, suspicious, where)
+    kinds = MediaKinds(overlay=False, clips=False, timeline=False)
+    made = write_media(folder, store, suspicious, result.checkpoint, heat, kinds)
+    overlays = {video_id: each.media.pictures for video_id, each in made.items() if each.media.pictures}
     title = f"Anomaly scores on {store.config.dataset}"
     write_report(
         folder,

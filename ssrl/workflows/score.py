@@ -1,4 +1,4 @@
-"""Unlabeled videos + checkpoint → scores, heatmaps, a page."""
+"""Unlabeled videos + checkpoint → scores, events, overlays, clips, a page."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssrl.errors import UserError
 from ssrl.hardware import Device
 from ssrl.workflows.choices import Where
+from ssrl.workflows.encoders import load_same_encoder
 
 if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
     from ssrl.datasets.video import Video
     from ssrl.evaluate.protocol import VideoScores
-    from ssrl.extract.encoders import Encoder
+    from ssrl.evaluate.report.media import Media
     from ssrl.extract.pipeline import ExtractionWatcher
-    from ssrl.model.build import Network
-    from ssrl.store.reader import Store
+    from ssrl.workflows.events import LocatedEvent
+    from ssrl.workflows.media import VideoMedia
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class ScoreRequest:
     where: Where = "contribution"  # what the heatmaps show
     device: Device = "auto"
     pictures: bool = True  # heatmaps over frames
+    overlay: bool = True  # each video with its heat and its score
+    clips: bool = True  # each event as a part of its video
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ScoreResult:
     videos: tuple[VideoScores, ...]
     failed: Mapping[str, str]  # id → reason
     page: Path | None  # None if no video was readable
+    events: Mapping[str, tuple[LocatedEvent, ...]] = field(default_factory=dict)  # by id
 
     def to_json(self) -> dict[str, Any]:
         """The content of scores.json."""
@@ -58,6 +61,7 @@ class ScoreResult:
                     "share_above_threshold": video.flagged_share,
                     "distance": video.distance,  # from the training videos; above 1: unlike them
                     "unlike_training": video.is_foreign,
+                    "events": [event.to_json() for event in self.events.get(video.id, ())],
                 }
                 for video in self.videos
             ],
@@ -80,6 +84,8 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.hardware import choose_device
     from ssrl.store.reader import Store
     from ssrl.store.writer import StoreWriter
+    from ssrl.workflows.heat import make_heat
+    from ssrl.workflows.media import MediaKinds, write_media
 
     checkpoint, name, out = request.checkpoint, "the checkpoint", Path(request.out)
     check_output(out / "scores.json")
@@ -107,32 +113,17 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
         "encoder": f"{config.encoder}, weights {config.weights}",
         "threshold": describe_threshold(checkpoint, request.false_alarms),
     }
-    page = _write_page(out, network, store, scored, facts, request) if scored else None
-    result = ScoreResult(scored, summary.failed, page)
+    made: dict[str, VideoMedia] = {}
+    page = None
+    if scored:
+        kinds = MediaKinds(request.pictures, request.overlay, request.clips)
+        heat = make_heat(checkpoint, network, store, request.where, encoder)
+        made = write_media(out, store, scored, checkpoint, heat, kinds)
+        page = _write_page(out, scored, facts, {video_id: each.media for video_id, each in made.items()})
+    events = {video_id: each.events for video_id, each in made.items()}
+    result = ScoreResult(scored, summary.failed, page, events)
     write_json(out / "scores.json", result.to_json())
     return result
-
-
-def load_same_encoder(checkpoint: Checkpoint, name: str, weights: str | None = None) -> Encoder:
-    """Load the encoder of the features that `checkpoint` was trained on. Raises a UserError if it is not available."""
-    from ssrl.extract.encoders import ENCODERS, load_encoder
-
-    if checkpoint.features is None:
-        raise UserError(f"{name} does not record the features it was trained on, so it cannot score videos")
-    config = checkpoint.features.config
-    if config.encoder not in ENCODERS:
-        raise UserError(
-            f"{name} was trained on imported features ({config.encoder}), whose encoder is not available, so it "
-            f"cannot score videos; train on features from ssrl-extract"
-        )
-    encoder = load_encoder(config.encoder, weights or config.weights)
-    if encoder.weights.sha256 != config.weights_sha256:
-        raise UserError(
-            f"{name} was trained on features of {config.encoder} with the weights {config.weights} "
-            f"(SHA-256 {config.weights_sha256[:12]}…), not with these ({encoder.weights.sha256[:12]}…); "
-            f"give the right file with --weights"
-        )
-    return encoder
 
 
 def describe_threshold(checkpoint: Checkpoint, false_alarms: float) -> str:
@@ -185,16 +176,8 @@ def _list_videos(path: Path, suffixes: Sequence[str]) -> list[Path]:
     return files or [path]
 
 
-def _write_page(
-    out: Path,
-    network: Network,
-    store: Store,
-    videos: Sequence[VideoScores],
-    facts: Mapping[str, str],
-    request: ScoreRequest,
-) -> Path:
+def _write_page(out: Path, videos: Sequence[VideoScores], facts: Mapping[str, str], media: Mapping[str, Media]) -> Path:
     from ssrl.evaluate.report.write import write_scores
-    from ssrl.workflows.overlays import write_overlays
 
-    overlays = write_overlays(out, network, store, videos, request.where) if request.pictures else {}
+    overlays = {video_id: each.pictures for video_id, each in media.items() if each.pictures}
     return write_scores(out, videos, title="Anomaly scores", facts=facts, overlays=overlays)
