@@ -35,6 +35,7 @@ class FileCommand(click.Command):
     ScoreRequest, "overlay", "--overlay/--no-overlay", show_default=True, help="Make videos with heat and score (MP4)."
 )
 @option(ScoreRequest, "clips", "--clips/--no-clips", show_default=True, help="Cut each event out of its video.")
+@option(ScoreRequest, "zones", type=PATH, help="JSON of parts of the frame to watch or to ignore.")
 @handle_errors
 def main(**options: Any) -> None:
     """Score unlabeled videos: files, folders of frames, or folders of videos.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from ssrl.evaluate.events import Event
 from ssrl.evaluate.localization import Box
 from ssrl.evaluate.protocol import VideoScores
+from ssrl.files import write_json
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ class LocatedEvent:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> LocatedEvent:
         return cls(**{**value, "box": value["box"] and Box(**value["box"])})
+
+
+def write_events(path: Path, events: Sequence[LocatedEvent]) -> None:
+    write_json(path, {"events": [event.to_json() for event in events]})
+
+
+def read_events(path: Path) -> tuple[LocatedEvent, ...]:
+    """The inverse of `write_events`."""
+    return tuple(map(LocatedEvent.from_json, json.loads(path.read_text(encoding="utf-8"))["events"]))
 
 
 def find_peak_frame(video: VideoScores, snippet: int) -> int:

@@ -5,8 +5,7 @@ events/<id>.json            when and where the score is high
 overlays/<id>.mp4           the video with its heat and its score
 timelines/<id>.png          the score over time, with the events
 clips/<id>/event-01.mp4     each event as a part of the video
-
-Each has a small JSON of what it was made from, written last: a later run makes only what is missing or out of date.
+made_from/<kind>/<id>.json  what these were made from, written last: a later run makes what is missing or out of date
 """
 
 from __future__ import annotations
@@ -29,14 +28,16 @@ from ssrl.evaluate.plots import plot_scores
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.evaluate.report.media import Media
 from ssrl.evaluate.scoring import select_top_snippets
+from ssrl.evaluate.zones import Zones
 from ssrl.extract.readers import open_reader
 from ssrl.extract.snippets import resize
 from ssrl.faults import describe_error
-from ssrl.files import replacing, write_json
+from ssrl.files import replacing
 from ssrl.media.clips import FORMATS, copy_clip
 from ssrl.media.encoding import TICKS, can_encode, encode_video, list_times
+from ssrl.plain import to_plain
 from ssrl.store.reader import Store
-from ssrl.workflows.events import LocatedEvent
+from ssrl.workflows.events import LocatedEvent, read_events, write_events
 from ssrl.workflows.heat import HeatMaker
 from ssrl.workflows.origin import Origin, hash_checkpoint, identify_video, read_made, write_made
 from ssrl.workflows.overlays import Wish, draw_video
@@ -44,7 +45,7 @@ from ssrl.workflows.overlays import Wish, draw_video
 logger = logging.getLogger(__name__)
 HEATMAPS_PER_VIDEO = 3
 HEATMAP_FOLDER, EVENT_FOLDER, OVERLAY_FOLDER = "heatmaps", "events", "overlays"
-TIMELINE_FOLDER, CLIP_FOLDER = "timelines", "clips"
+TIMELINE_FOLDER, CLIP_FOLDER, NOTE_FOLDER = "timelines", "clips", "made_from"
 CLIP_MARGIN_SECONDS = 2.0
 TIMELINE_DPI = 120
 T = TypeVar("T")
@@ -75,9 +76,10 @@ def write_media(
     checkpoint: Checkpoint,
     heat: HeatMaker,
     kinds: MediaKinds | None = None,
+    zones: Zones | None = None,
 ) -> dict[str, VideoMedia]:
     """Make the media of videos below `folder`; returns them by video id. What fails is left out with a warning."""
-    maker = _MediaMaker(folder, store, heat, hash_checkpoint(checkpoint), _check_kinds(kinds or MediaKinds()))
+    maker = _MediaMaker(folder, store, heat, hash_checkpoint(checkpoint), _check_kinds(kinds or MediaKinds()), zones)
     imported = [video.id for video in videos if video.record.imported]
     if imported:
         logger.info(f"no pictures of {len(imported)} videos: their features were imported without the videos")
@@ -98,6 +100,7 @@ class _MediaMaker:
     heat: HeatMaker
     checkpoint: str
     kinds: MediaKinds
+    zones: Zones | None
 
     def make(self, video: VideoScores) -> VideoMedia:
         found = find_events(video)
@@ -109,7 +112,7 @@ class _MediaMaker:
         if not video.record.imported:
             drawn = self._attempt("pictures", video, lambda: self._draw(video, found, events, origin))
             if drawn is None:
-                write_json(self._place(EVENT_FOLDER, video, ".json"), _list_events(events))
+                write_events(self._place(EVENT_FOLDER, video, ".json"), events)
             else:
                 pictures, player, events = drawn
             if self.kinds.clips:
@@ -132,6 +135,7 @@ class _MediaMaker:
             "heat": self.heat.where,
             "traced": self.heat.encoder is not None,
             "features": self.store.config.fingerprint,
+            "zones": to_plain(self.zones),
         }
 
     def _place(self, folder: str, video: VideoScores, suffix: str) -> Path:
@@ -142,43 +146,35 @@ class _MediaMaker:
     ) -> tuple[list[Path], Path | None, tuple[LocatedEvent, ...]]:
         """Make what is missing of heatmaps, overlay and places: they share one pass over the video."""
         overlay = self._place(OVERLAY_FOLDER, video, ".mp4")
-        folders = {HEATMAP_FOLDER: self.kinds.pictures, OVERLAY_FOLDER: self.kinds.overlay, EVENT_FOLDER: True}
-        notes = {name: self._place(name, video, ".json") for name, is_wanted in folders.items() if is_wanted}
-        made = {name: read_made(note, origin) for name, note in notes.items()}
-        missing = [name for name, known in made.items() if known is None]
-        for name in missing:
-            notes[name].unlink(missing_ok=True)
+        listed = self._place(EVENT_FOLDER, video, ".json")
+        wanted = {HEATMAP_FOLDER: self.kinds.pictures, OVERLAY_FOLDER: self.kinds.overlay, EVENT_FOLDER: True}
+        made = {kind: self._find_made(kind, video, origin) for kind, is_wanted in wanted.items() if is_wanted}
+        missing = [kind for kind, files in made.items() if files is None]
         wish = Wish(
             select_top_snippets(video.scores, HEATMAPS_PER_VIDEO) if HEATMAP_FOLDER in missing else (),
             {event.peak for event in found} if EVENT_FOLDER in missing else (),
             self.folder / HEATMAP_FOLDER,
             overlay if OVERLAY_FOLDER in missing else None,
         )
-        with self.store.open_video(video.id, self.heat.network.config.scales) as (features, _):
-            drawn = draw_video(video, events, features, self.heat, wish)
-        files = {HEATMAP_FOLDER: drawn.stills, OVERLAY_FOLDER: [overlay], EVENT_FOLDER: []}
-        events = tuple(
-            replace(event, box=drawn.boxes.get(each.peak)) for event, each in zip(events, found, strict=True)
-        )
-        more: dict[str, dict[str, Any]] = {EVENT_FOLDER: _list_events(events)}
-        for name in missing:
-            made[name] = write_made(notes[name], origin, files[name], **more.get(name, {}))
-        stills, located = made.get(HEATMAP_FOLDER), made[EVENT_FOLDER]
-        assert located is not None
-        return (
-            [] if stills is None else [notes[HEATMAP_FOLDER].parent / name for name in stills["files"]],
-            overlay if self.kinds.overlay else None,
-            tuple(LocatedEvent.from_json(event) for event in located["events"]),
-        )
+        network, geometry = self.heat.network, self.store.config.geometry
+        with self.store.open_video(video.id, network.config.scales) as (features, _):
+            watched = self.zones.apply(video.id, features, network, geometry) if self.zones else features
+            drawn = draw_video(video, events, watched, self.heat, wish)
+        if EVENT_FOLDER in missing:
+            boxes = [drawn.boxes.get(event.peak) for event in found]
+            write_events(listed, [replace(event, box=box) for event, box in zip(events, boxes, strict=True)])
+        files = {HEATMAP_FOLDER: drawn.stills, OVERLAY_FOLDER: [overlay], EVENT_FOLDER: [listed]}
+        for kind in missing:
+            made[kind] = files[kind]
+            write_made(self._note(kind, video), self.folder, origin, files[kind])
+        return made.get(HEATMAP_FOLDER) or [], overlay if self.kinds.overlay else None, read_events(listed)
 
     def _cut(self, video: VideoScores, events: Sequence[LocatedEvent], origin: Origin) -> list[Path | None]:
         """One clip per event; None for those that cannot be made."""
-        note = self._place(CLIP_FOLDER, video, ".json")
+        made = self._find_made(CLIP_FOLDER, video, origin)
+        if made is not None:
+            return [*made]
         folder = self._place(CLIP_FOLDER, video, "")
-        made = read_made(note, origin)
-        if made is not None and len(made["clips"]) == len(events):
-            return [name and note.parent / name for name in made["clips"]]
-        note.unlink(missing_ok=True)
         for path in [path for suffix in FORMATS for path in folder.glob(f"event-*{suffix}")]:
             path.unlink()
         clips = [
@@ -187,17 +183,24 @@ class _MediaMaker:
         ]
         files = [clip for clip in clips if clip is not None]
         if len(files) == len(clips):
-            write_made(note, origin, files, clips=[clip.relative_to(note.parent).as_posix() for clip in files])
+            write_made(self._note(CLIP_FOLDER, video), self.folder, origin, files)
         return clips
+
+    def _find_made(self, kind: str, video: VideoScores, origin: Origin) -> list[Path] | None:
+        """The files that an earlier run made from the same; None if they are not there, and then no note of them is."""
+        made = read_made(self._note(kind, video), self.folder, origin)
+        if made is None:
+            self._note(kind, video).unlink(missing_ok=True)
+            return None
+        return [self.folder / name for name in made["files"]]
+
+    def _note(self, kind: str, video: VideoScores) -> Path:
+        return self.folder / NOTE_FOLDER / kind / f"{video.id}.json"
 
     def _plot(self, video: VideoScores, events: Sequence[LocatedEvent]) -> None:
         figure = plot_scores(video, [(event.start_frame, event.stop_frame) for event in events])
         with replacing(self._place(TIMELINE_FOLDER, video, ".png")) as temporary:
             figure.savefig(temporary, format="png", dpi=TIMELINE_DPI)
-
-
-def _list_events(events: Sequence[LocatedEvent]) -> dict[str, Any]:
-    return {"events": [event.to_json() for event in events]}
 
 
 def cut_event(video: VideoScores, event: LocatedEvent, stem: Path) -> Path:

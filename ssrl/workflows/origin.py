@@ -49,20 +49,18 @@ def identify_video(record: StoredVideo) -> str:
     return record.source_sha256 or f"{record.source_bytes} bytes, changed {record.source_modified}"
 
 
-def read_made(path: Path, origin: Origin) -> dict[str, Any] | None:
-    """What `write_made` wrote; None if it was made from something else, is damaged, or lacks a file."""
+def read_made(note: Path, root: Path, origin: Origin) -> dict[str, Any] | None:
+    """What `write_made` wrote; None if it was made from something else, is damaged, or lacks a file below `root`."""
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        if made["made_from"] == origin.to_json() and all((path.parent / name).is_file() for name in made["files"]):
+        made = json.loads(note.read_text(encoding="utf-8"))
+        if made["made_from"] == origin.to_json() and all((root / name).is_file() for name in made["files"]):
             return dict(made)
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 
 
-def write_made(path: Path, origin: Origin, files: Sequence[Path], **more: Any) -> dict[str, Any]:
-    """Write down, last of all, what `files`, beside `path` or below, were made from; returns what is written."""
-    names = [file.relative_to(path.parent).as_posix() for file in files]
-    made = {**more, "files": names, "made_from": origin.to_json()}
-    write_json(path, made)
-    return made
+def write_made(note: Path, root: Path, origin: Origin, files: Sequence[Path]) -> None:
+    """Write down, last of all, what `files` below `root` were made from."""
+    names = [file.relative_to(root).as_posix() for file in files]
+    write_json(note, {"files": names, "made_from": origin.to_json()})

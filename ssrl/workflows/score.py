@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class ScoreRequest:
     pictures: bool = True  # heatmaps over frames
     overlay: bool = True  # each video with its heat and its score
     clips: bool = True  # each event as a part of its video
+    zones: Path | None = None  # file of parts of the frame to watch or to ignore
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.datasets.video import Dataset
     from ssrl.evaluate.protocol import THRESHOLD
     from ssrl.evaluate.scoring import score_video
+    from ssrl.evaluate.zones import load_zones
     from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
     from ssrl.extract.runtimes import choose_runtime
     from ssrl.files import check_output, write_json
@@ -89,6 +92,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
 
     checkpoint, name, out = request.checkpoint, "the checkpoint", Path(request.out)
     check_output(out / "scores.json")
+    zones = None if request.zones is None else load_zones(request.zones)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint, name = load_checkpoint(checkpoint), str(checkpoint)
     encoder = load_same_encoder(checkpoint, name, request.weights)
@@ -103,8 +107,9 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     summary = extract_videos(dataset.videos, writer, settings.make_runtimes(config.geometry), watcher)
     network, store = checkpoint.build_network(choose_device(request.device)), Store(writer.root)
     threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
+    watch = None if zones is None else partial(zones.apply, network=network, geometry=config.geometry)
     scored = tuple(
-        score_video(network, store, store.record(video.id), threshold, checkpoint.domain)
+        score_video(network, store, store.record(video.id), threshold, checkpoint.domain, watch)
         for video in videos
         if video.id not in summary.failed
     )
@@ -113,12 +118,14 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
         "encoder": f"{config.encoder}, weights {config.weights}",
         "threshold": describe_threshold(checkpoint, request.false_alarms),
     }
+    if zones is not None:
+        facts["zones"] = ", ".join(f"{zone.name} ({zone.mode})" for zone in zones.zones)
     made: dict[str, VideoMedia] = {}
     page = None
     if scored:
         kinds = MediaKinds(request.pictures, request.overlay, request.clips)
         heat = make_heat(checkpoint, network, store, request.where, encoder)
-        made = write_media(out, store, scored, checkpoint, heat, kinds)
+        made = write_media(out, store, scored, checkpoint, heat, kinds, zones)
         page = _write_page(out, scored, facts, {video_id: each.media for video_id, each in made.items()})
     events = {video_id: each.events for video_id, each in made.items()}
     result = ScoreResult(scored, summary.failed, page, events)

@@ -11,10 +11,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ssrl.checkpoints import Checkpoint
+from ssrl.checkpoints import Checkpoint, FeatureSource, save_checkpoint
 from ssrl.commands.extract import main as extract_main
+from ssrl.commands.score import main as score_main
 from ssrl.evaluate.events import find_events
 from ssrl.evaluate.protocol import VideoScores
+from ssrl.evaluate.scoring import score_snippets
 from ssrl.extract.encoders import load_encoder
 from ssrl.extract.readers import open_reader
 from ssrl.media import encoding
@@ -139,12 +141,13 @@ def test_a_second_run_makes_what_is_missing_alone(scene: Scene, tmp_path: Path) 
     changed = {name for name, time in list_files(tmp_path).items() if before[name] != time}
     assert {name.split("/")[0] for name in changed} == {"timelines"}
     (tmp_path / "overlays" / "pictures.mp4").unlink()
-    (tmp_path / "clips" / "day" / "v.json").unlink()  # as if stopped before the clips were complete
+    (tmp_path / "made_from" / "clips" / "day" / "v.json").unlink()  # as if stopped before the clips were complete
     before = list_files(tmp_path)
     assert scene.make(tmp_path) == first
     changed = {name for name, time in list_files(tmp_path).items() if before.get(name) != time}
     remade = {name for name in changed if not name.startswith("timelines")}
-    assert remade == {"overlays/pictures.mp4", "overlays/pictures.json", "clips/day/v.json", "clips/day/v/event-01.mp4"}
+    notes = {"made_from/overlays/pictures.json", "made_from/clips/day/v.json"}
+    assert remade == {"overlays/pictures.mp4", "clips/day/v/event-01.mp4", *notes}
 
 
 def test_another_threshold_makes_all_anew(scene: Scene, tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_another_threshold_makes_all_anew(scene: Scene, tmp_path: Path) -> None:
 
 def test_only_what_is_asked_for_is_made(scene: Scene, tmp_path: Path) -> None:
     results = scene.make(tmp_path, kinds=MediaKinds(pictures=False, overlay=False, clips=False, timeline=False))
-    assert {path.name for path in tmp_path.iterdir()} == {"events"}
+    assert {path.name for path in tmp_path.iterdir()} == {"events", "made_from"}
     assert results["day/v"].media.player is None and results["day/v"].events[0].box is not None
 
 
@@ -183,17 +186,53 @@ def test_without_an_encoder_there_are_no_overlays(
     assert results["day/v"].media.clips[0] is not None  # copied
 
 
+def save(scene: Scene, path: Path, **changes: object) -> Path:
+    features = FeatureSource(str(scene.store.root), replace(scene.store.config, **changes))  # type: ignore[arg-type]
+    save_checkpoint(path, replace(scene.checkpoint, weights=scene.network.state_dict(), features=features))
+    return path
+
+
+def test_short_videos_are_scored_watched_and_cut(scene: Scene, tmp_path: Path) -> None:
+    """With zones, from the command line: whatever the scores are, they and the events agree."""
+    write_h264(tmp_path / "in" / "short.mp4", 5)
+    write_frames(tmp_path / "in" / "one", numbered_frames(1))
+    zone = {"name": "all", "mode": "ignore", "points": [[0, 0], [1, 0], [1, 1], [0, 1]], "videos": "short"}
+    (tmp_path / "zones.json").write_text(json.dumps({"zones": [zone]}))
+    checkpoint, out = save(scene, tmp_path / "best.pt"), tmp_path / "out"
+    videos = [str(tmp_path / "in" / name) for name in ("short.mp4", "one")]
+    options = ["--ckpt", str(checkpoint), "--out", str(out), "--zones", str(tmp_path / "zones.json")]
+    outcome = CliRunner().invoke(score_main, [*videos, *options])
+    assert outcome.exit_code == 0 and "warning" not in outcome.stderr, outcome.output
+    scored = {video["id"]: video for video in json.loads((out / "scores.json").read_text())["videos"]}
+    mean = {scale: np.tile(scene.network.baseline(scale).numpy(), (1, count, 1)) for scale, count in ((1, 1), (2, 6))}
+    assert scored["short"]["highest_score"] == pytest.approx(score_snippets(scene.network, mean)[0][0], abs=1e-6)
+    for video_id, count in (("short", 5), ("one", 1)):
+        assert len(read_numbers(out / "overlays" / f"{video_id}.mp4")) == count
+        is_high = scored[video_id]["highest_score"] >= scored[video_id]["threshold"]
+        assert len(scored[video_id]["events"]) == len(list(out.glob(f"clips/{video_id}/event-01.*"))) == is_high
+    assert "all (ignore)" in (out / "index.html").read_text()
+
+
+def test_an_encoder_whose_weights_are_not_at_hand_is_named(scene: Scene, tmp_path: Path) -> None:
+    checkpoint = save(scene, tmp_path / "best.pt", encoder="i3d_r50", weights=str(tmp_path / "mine.pth"))
+    write_h264(tmp_path / "v.mp4", 5)
+    arguments = [str(tmp_path / "v.mp4"), "--ckpt", str(checkpoint), "--out", str(tmp_path / "out")]
+    outcome = CliRunner().invoke(score_main, arguments)
+    assert outcome.exit_code == 1 and "needs i3d_r50 with the weights" in outcome.stderr
+    assert "mine.pth" in outcome.stderr and "give their file with --weights FILE" in outcome.stderr
+
+
 def test_what_is_made_is_known_by_its_origin(tmp_path: Path) -> None:
     origin = Origin("a", "b", {"size": (1, 2)})
     note, file = tmp_path / "v.json", tmp_path / "v.mp4"
-    assert read_made(note, origin) is None
+    assert read_made(note, tmp_path, origin) is None
     file.touch()
-    write_made(note, origin, [file], more=3)
-    made = read_made(note, origin)
-    assert made is not None and made["more"] == 3 and made["files"] == ["v.mp4"]
-    assert read_made(note, replace(origin, settings={"size": (1, 3)})) is None
-    assert read_made(note, replace(origin, video="c")) is None
+    write_made(note, tmp_path, origin, [file])
+    made = read_made(note, tmp_path, origin)
+    assert made is not None and made["files"] == ["v.mp4"]
+    assert read_made(note, tmp_path, replace(origin, settings={"size": (1, 3)})) is None
+    assert read_made(note, tmp_path, replace(origin, video="c")) is None
     file.unlink()
-    assert read_made(note, origin) is None
+    assert read_made(note, tmp_path, origin) is None
     note.write_text("[1, 2")
-    assert read_made(note, origin) is None
+    assert read_made(note, tmp_path, origin) is None
