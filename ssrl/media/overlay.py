@@ -27,7 +27,7 @@ from ssrl.media.panel import EVENT_COLOR, Curve, Panel
 MAX_HEIGHT, MAX_WIDTH = 480, 854  # with the panel
 MAX_ENLARGED = 2.0
 COLORMAP = "inferno"
-OPACITY = 0.75  # where the heat is 1
+OPACITY = 0.7  # where the heat is 1
 FAINT = 0.03  # heat below it is not drawn
 OUTLINE = 3  # pixels
 
@@ -36,7 +36,7 @@ def _make_tables() -> tuple[np.ndarray, np.ndarray]:
     """For each heat of 0..255: how much of the pixel is kept (256,), and what is added (256, 3), in 1/256."""
     strength = np.arange(256) / 255
     opacity = np.where(strength > FAINT, OPACITY * (strength - FAINT) / (1 - FAINT), 0.0)
-    color = colormaps[COLORMAP](0.3 + 0.6 * strength)[:, :3] * 255
+    color = colormaps[COLORMAP](0.3 + 0.55 * strength)[:, :3] * 255
     kept = 256 - np.rint(256 * opacity)
     return kept.astype(np.uint16), np.floor((256 - kept)[:, None] * color).astype(np.uint16)
 

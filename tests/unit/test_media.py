@@ -166,7 +166,7 @@ def test_heat_covers_what_is_hot_alone() -> None:
     blend_heat(blended, heat)
     changed = (blended != picture).any(axis=2)
     assert changed[8:20, 12:24].all() and not changed[25:].any() and not changed[:, 30:].any()
-    color = np.array(colormaps[COLORMAP](0.9)[:3]) * 255
+    color = np.array(colormaps[COLORMAP](0.85)[:3]) * 255
     expected = picture[14, 18] * (1 - OPACITY) + OPACITY * color  # in the middle
     np.testing.assert_allclose(blended[14, 18], expected, atol=2)
 
