@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ from ssrl.checkpoints import Checkpoint, FeatureSource, save_checkpoint
 from ssrl.commands.extract import main as extract_main
 from ssrl.commands.score import main as score_main
 from ssrl.evaluate.events import find_events
+from ssrl.evaluate.plots import plot_scores
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.evaluate.scoring import score_snippets
 from ssrl.extract.encoders import load_encoder
 from ssrl.extract.readers import open_reader
 from ssrl.media import encoding
+from ssrl.media.overlay import OverlayDrawer
 from ssrl.model.build import Network, build_network
 from ssrl.model.recipes import linear_model
 from ssrl.store.reader import Store
@@ -27,6 +30,7 @@ from ssrl.workflows.events import LocatedEvent
 from ssrl.workflows.heat import HeatMaker
 from ssrl.workflows.media import MediaKinds, VideoMedia, write_media
 from ssrl.workflows.origin import Origin, read_made, write_made
+from ssrl.workflows.overlays import compute_strengths
 from tests.media import number_of, numbered_frames, write_frames, write_h264
 from tests.scores import make_scores
 
@@ -148,6 +152,38 @@ def test_a_second_run_makes_what_is_missing_alone(scene: Scene, tmp_path: Path) 
     remade = {name for name in changed if not name.startswith("timelines")}
     notes = {"made_from/overlays/pictures.json", "made_from/clips/day/v.json"}
     assert remade == {"overlays/pictures.mp4", "clips/day/v/event-01.mp4", *notes}
+
+
+def test_a_run_that_is_stopped_goes_on(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, num_calls = OverlayDrawer.add, 0
+
+    def stop(*arguments: Any) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 9:  # in the second video
+            raise KeyboardInterrupt
+        original(*arguments)
+
+    monkeypatch.setattr(OverlayDrawer, "add", stop)
+    with pytest.raises(KeyboardInterrupt):
+        scene.make(tmp_path)
+    before = list_files(tmp_path)
+    assert "overlays/day/v.mp4" in before and not [name for name in before if name.startswith("overlays/pictures")]
+    results = scene.make(tmp_path)
+    assert list_files(tmp_path)["overlays/day/v.mp4"] == before["overlays/day/v.mp4"]
+    assert len(read_numbers(results["pictures"].media.player or Path())) == 90
+
+
+def test_heat_fades_with_the_score_and_ends_where_events_end() -> None:
+    video = replace(make_scores("v", None, "", 80, 25.0, np.array([0.1, 0.4, 0.45, 0.5, 1.0])), threshold=0.5)
+    np.testing.assert_allclose(compute_strengths(video), [0, 0, 0.35, 0.7, 1], atol=1e-6)
+
+
+def test_a_timeline_marks_events() -> None:
+    video = make_scores("v", None, "", 80, 25.0, np.full(5, 0.9))
+    (axes,) = plot_scores(video, [(16, 48)]).axes
+    marks = [patch for patch in axes.patches if patch.get_label() == "event"]
+    assert [(mark.get_x(), mark.get_width()) for mark in marks] == [(16, 32)]  # type: ignore[attr-defined]
 
 
 def test_another_threshold_makes_all_anew(scene: Scene, tmp_path: Path) -> None:
