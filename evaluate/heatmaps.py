@@ -11,15 +11,14 @@ snippet, so `draw_overlay` fades the mask by the snippet's score.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps, get_data_path
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ssrl.errors import UserError
+from ssrl.media.fonts import load_font
 
 COLORMAP = "inferno"
 OPACITY = 0.8  # of the heat where mask and score are 1
@@ -120,7 +119,7 @@ def _draw_score_bar(picture: np.ndarray, score: float, label: str) -> np.ndarray
     height = picture.shape[0]
     size = max(10, height // 22)  # of the font, in pixels
     margin, bar_width = size // 2, size * 6
-    font = _load_font(size)
+    font = load_font(size)
     number = f"{score:.2f}"
     number_width, label_width = (round(font.getlength(text)) for text in (number, label))
     plate_width = 3 * margin + number_width + bar_width + (margin + label_width if label else 0)
@@ -144,8 +143,3 @@ def _draw_score_bar(picture: np.ndarray, score: float, label: str) -> np.ndarray
 def _get_heat_color(score: float) -> tuple[int, int, int, int]:
     red, green, blue, _ = colormaps[COLORMAP](0.45 + 0.45 * score, bytes=True)
     return int(red), int(green), int(blue), 255
-
-
-@cache
-def _load_font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -41,10 +41,17 @@ def score_split(
 
 
 def score_video(
-    network: Network, store: Store, record: StoredVideo, threshold: float = THRESHOLD, domain: Domain | None = None
+    network: Network,
+    store: Store,
+    record: StoredVideo,
+    threshold: float = THRESHOLD,
+    domain: Domain | None = None,
+    watch: Callable[[str, Mapping[int, Features]], Mapping[int, Features]] | None = None,
 ) -> VideoScores:
+    """Score one video. `watch` may replace its features, given its id, as zones do."""
     with store.open_video(record.id, network.config.scales) as (features, seconds):
-        scores, distance = score_snippets(network, features, domain)
+        watched = features if watch is None else watch(record.id, features)
+        scores, distance = score_snippets(network, watched, domain)
     return VideoScores(record, scores, store.config.geometry.frames_per_snippet, threshold, distance, seconds)
 
 

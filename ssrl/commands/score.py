@@ -31,6 +31,11 @@ class FileCommand(click.Command):
 @option(ScoreRequest, "false_alarms", help="Share of normal snippets that may raise an alarm: 0.001, 0.01 or 0.05.")
 @option(ScoreRequest, "where", help="Heatmaps of the contribution to the score, or of PSR's attention (Fig. 6).")
 @option(ScoreRequest, "pictures", "--pictures/--no-pictures", show_default=True, help="Draw heatmaps over frames.")
+@option(
+    ScoreRequest, "overlay", "--overlay/--no-overlay", show_default=True, help="Make videos with heat and score (MP4)."
+)
+@option(ScoreRequest, "clips", "--clips/--no-clips", show_default=True, help="Cut each event out of its video.")
+@option(ScoreRequest, "zones", type=PATH, help="JSON of parts of the frame to watch or to ignore.")
 @handle_errors
 def main(**options: Any) -> None:
     """Score unlabeled videos: files, folders of frames, or folders of videos.

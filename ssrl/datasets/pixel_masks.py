@@ -126,6 +126,8 @@ def _list_in_folder(folder: Path, video_id: str) -> Iterator[Path]:
 
 
 def _list_beside(video: Path) -> Sequence[Path]:
+    if not video.name:  # unknown, as of imported features
+        return []
     above = video.parent.parent
     return [
         above / SHANGHAITECH / f"{video.stem}.npy",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssrl.evaluate.protocol import VideoScores
     from ssrl.model.build import Network
     from ssrl.store.reader import Store
+    from ssrl.workflows.heat import HeatMaker
 
 MAX_HEATMAP_VIDEOS = 12  # in a report: those with the highest scores
 
@@ -198,7 +199,7 @@ def evaluate_model(request: EvaluateRequest, watcher: EvaluationWatcher | None =
     if request.json is not None:
         write_json(request.json, result.metrics())
     if request.report is not None:
-        _write_report(request.report, result, network, request.where, request.false_alarms)
+        _write_report(request.report, result, heat, request.false_alarms)
     return result
 
 
@@ -239,12 +240,11 @@ def _as_percent(share: float | None) -> str:
     return "not defined" if share is None else f"{share:.2%}"
 
 
-def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Where, false_alarms: float) -> None:
+def _write_report(folder: Path, result: EvaluateResult, heat: HeatMaker, false_alarms: float) -> None:
     """Write the report, with heatmaps of the most suspicious snippets if the videos are still in place."""
     from ssrl.evaluate.report.comparison import Comparison
-    from ssrl.evaluate.report.media import Media
     from ssrl.evaluate.report.write import write_report
-    from ssrl.workflows.overlays import write_overlays
+    from ssrl.workflows.media import MediaKinds, write_media
 
     store, selected = result.store, result.selected
     facts = {
@@ -267,7 +267,7 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         names = _name_runs(result.checkpoint_path, result.compared.checkpoint_path)
         compared = Comparison(*names, result.compared.evaluation, result.compared.videos)
     suspicious = sorted(result.videos, key=lambda video: -video.highest_score)[:MAX_HEATMAP_VIDEOS]
-    overlays = write_overlays(folder, network, store, suspicious, where)
+    made = write_media(folder, store, suspicious, result.checkpoint, heat, MediaKinds(clips=False, timeline=False))
     title = f"Anomaly scores on {store.config.dataset}"
     write_report(
         folder,
@@ -275,7 +275,7 @@ def _write_report(folder: Path, result: EvaluateResult, network: Any, where: Whe
         result.videos,
         title=title,
         facts=facts,
-        media={video_id: Media(pictures) for video_id, pictures in overlays.items()},
+        media={video_id: each.media for video_id, each in made.items()},
         metrics=result.metrics(),
         compared=compared,
         localization={str(where): found for where, found in result.localization.items()},

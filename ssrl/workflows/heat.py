@@ -23,15 +23,16 @@ from ssrl.geometry import Geometry
 from ssrl.model.build import Network
 from ssrl.store.reader import Store
 from ssrl.workflows.choices import Where
-from ssrl.workflows.score import load_same_encoder
+from ssrl.workflows.encoders import load_same_encoder
 
 logger = logging.getLogger(__name__)
 
 
-def make_heat(checkpoint: Checkpoint, network: Network, store: Store, where: Where) -> HeatMaker:
-    """With the encoder of the features, if it is at hand."""
-    encoder = None
-    if where == "contribution" and checkpoint.features is not None:
+def make_heat(
+    checkpoint: Checkpoint, network: Network, store: Store, where: Where, encoder: Encoder | None = None
+) -> HeatMaker:
+    """With the encoder of the features, if it is at hand; `encoder` is it, if it is loaded already."""
+    if encoder is None and where == "contribution" and checkpoint.features is not None:
         try:
             encoder = load_same_encoder(checkpoint, "the checkpoint")
         except UserError as error:

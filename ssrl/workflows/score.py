@@ -1,4 +1,4 @@
-"""Unlabeled videos + checkpoint → scores, heatmaps, a page."""
+"""Unlabeled videos + checkpoint → scores, events, overlays, clips, a page."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssrl.errors import UserError
 from ssrl.hardware import Device
 from ssrl.workflows.choices import Where
+from ssrl.workflows.encoders import load_same_encoder
 
 if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint
     from ssrl.datasets.video import Video
     from ssrl.evaluate.protocol import VideoScores
-    from ssrl.extract.encoders import Encoder
+    from ssrl.evaluate.report.media import Media
     from ssrl.extract.pipeline import ExtractionWatcher
-    from ssrl.model.build import Network
-    from ssrl.store.reader import Store
+    from ssrl.workflows.events import LocatedEvent
+    from ssrl.workflows.media import VideoMedia
 
 ENOUGH_NORMAL = 20  # videos, for a threshold to hold elsewhere
 
@@ -39,6 +40,9 @@ class ScoreRequest:
     where: Where = "contribution"  # what the heatmaps show
     device: Device = "auto"
     pictures: bool = True  # heatmaps over frames
+    overlay: bool = True  # each video with its heat and its score
+    clips: bool = True  # each event as a part of its video
+    zones: Path | None = None  # file of parts of the frame to watch or to ignore
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ScoreResult:
     videos: tuple[VideoScores, ...]
     failed: Mapping[str, str]  # id → reason
     page: Path | None  # None if no video was readable
+    events: Mapping[str, tuple[LocatedEvent, ...]] = field(default_factory=dict)  # by id
 
     def to_json(self) -> dict[str, Any]:
         """The content of scores.json."""
@@ -60,6 +65,7 @@ class ScoreResult:
                     "share_above_threshold": video.flagged_share,
                     "distance": video.distance,  # from the training videos; above 1: unlike them
                     "unlike_training": video.is_foreign,
+                    "events": [event.to_json() for event in self.events.get(video.id, ())],
                 }
                 for video in self.videos
             ],
@@ -76,15 +82,19 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.datasets.video import Dataset
     from ssrl.evaluate.protocol import THRESHOLD
     from ssrl.evaluate.scoring import score_video
+    from ssrl.evaluate.zones import load_zones
     from ssrl.extract.pipeline import ExtractionWatcher, extract_videos
     from ssrl.extract.runtimes import choose_runtime
     from ssrl.files import check_output, write_json
     from ssrl.hardware import choose_device
     from ssrl.store.reader import Store
     from ssrl.store.writer import StoreWriter
+    from ssrl.workflows.heat import make_heat
+    from ssrl.workflows.media import MediaKinds, write_media
 
     checkpoint, name, out = request.checkpoint, "the checkpoint", Path(request.out)
     check_output(out / "scores.json")
+    zones = None if request.zones is None else load_zones(request.zones)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint, name = load_checkpoint(checkpoint), str(checkpoint)
     encoder = load_same_encoder(checkpoint, name, request.weights)
@@ -99,8 +109,9 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     summary = extract_videos(dataset.videos, writer, settings.make_runtimes(config.geometry), watcher)
     network, store = checkpoint.build_network(choose_device(request.device)), Store(writer.root)
     threshold = checkpoint.get_threshold(request.false_alarms) or THRESHOLD
+    watch = None if zones is None else partial(zones.apply, network=network, geometry=config.geometry)
     scored = tuple(
-        score_video(network, store, store.record(video.id), threshold, checkpoint.domain)
+        score_video(network, store, store.record(video.id), threshold, checkpoint.domain, watch)
         for video in videos
         if video.id not in summary.failed
     )
@@ -109,32 +120,19 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
         "encoder": f"{config.encoder}, weights {config.weights}",
         "threshold": describe_threshold(checkpoint, request.false_alarms),
     }
-    page = _write_page(out, network, store, scored, facts, request) if scored else None
-    result = ScoreResult(scored, summary.failed, page)
+    if zones is not None:
+        facts["zones"] = ", ".join(f"{zone.name} ({zone.mode})" for zone in zones.zones)
+    made: dict[str, VideoMedia] = {}
+    page = None
+    if scored:
+        kinds = MediaKinds(request.pictures, request.overlay, request.clips)
+        heat = make_heat(checkpoint, network, store, request.where, encoder)
+        made = write_media(out, store, scored, checkpoint, heat, kinds, zones)
+        page = _write_page(out, scored, facts, {video_id: each.media for video_id, each in made.items()})
+    events = {video_id: each.events for video_id, each in made.items()}
+    result = ScoreResult(scored, summary.failed, page, events)
     write_json(out / "scores.json", result.to_json())
     return result
-
-
-def load_same_encoder(checkpoint: Checkpoint, name: str, weights: str | None = None) -> Encoder:
-    """Load the encoder of the features that `checkpoint` was trained on. Raises a UserError if it is not available."""
-    from ssrl.extract.encoders import ENCODERS, load_encoder
-
-    if checkpoint.features is None:
-        raise UserError(f"{name} does not record the features it was trained on, so it cannot score videos")
-    config = checkpoint.features.config
-    if config.encoder not in ENCODERS:
-        raise UserError(
-            f"{name} was trained on imported features ({config.encoder}), whose encoder is not available, so it "
-            f"cannot score videos; train on features from ssrl-extract"
-        )
-    encoder = load_encoder(config.encoder, weights or config.weights)
-    if encoder.weights.sha256 != config.weights_sha256:
-        raise UserError(
-            f"{name} was trained on features of {config.encoder} with the weights {config.weights} "
-            f"(SHA-256 {config.weights_sha256[:12]}…), not with these ({encoder.weights.sha256[:12]}…); "
-            f"give the right file with --weights"
-        )
-    return encoder
 
 
 def describe_threshold(checkpoint: Checkpoint, false_alarms: float) -> str:
@@ -188,18 +186,7 @@ def _list_videos(path: Path, suffixes: Sequence[str]) -> list[Path]:
     return files or [path]
 
 
-def _write_page(
-    out: Path,
-    network: Network,
-    store: Store,
-    videos: Sequence[VideoScores],
-    facts: Mapping[str, str],
-    request: ScoreRequest,
-) -> Path:
-    from ssrl.evaluate.report.media import Media
+def _write_page(out: Path, videos: Sequence[VideoScores], facts: Mapping[str, str], media: Mapping[str, Media]) -> Path:
     from ssrl.evaluate.report.write import write_scores
-    from ssrl.workflows.overlays import write_overlays
 
-    overlays = write_overlays(out, network, store, videos, request.where) if request.pictures else {}
-    media = {video_id: Media(pictures) for video_id, pictures in overlays.items()}
     return write_scores(out, videos, title="Anomaly scores", facts=facts, media=media)

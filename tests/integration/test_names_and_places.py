@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ssrl.cache import list_entries
-from ssrl.checkpoints import load_checkpoint
+from ssrl.checkpoints import Checkpoint, load_checkpoint
 from ssrl.commands.extract import main as extract_main
 from ssrl.commands.score import main as score_main
 from ssrl.commands.train import main as train_main
@@ -34,7 +34,10 @@ from ssrl.store.reader import Store
 from ssrl.store.segments import open_segment_view
 from ssrl.store.sources import Source
 from ssrl.store.writer import StoreWriter
-from ssrl.workflows import overlays
+from ssrl.workflows import media
+from ssrl.workflows.heat import HeatMaker
+from ssrl.workflows.media import MediaKinds
+from ssrl.workflows.overlays import Drawn
 from ssrl.workflows.score import find_videos
 from tests.media import write_h264
 from tests.stores import CONFIG, D, write_store
@@ -218,17 +221,23 @@ def test_heatmaps_that_fail_cost_their_video_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = write_store(tmp_path / "store")
-    network = Blend(linear_model(D, (1, 2), store.config.grids)).eval()
+    model = linear_model(D, (1, 2), store.config.grids)
+    network = Blend(model).eval()
     first, second = (score_video(network, store, store.record(video_id)) for video_id in store.ids()[:2])
 
-    def draw(folder: Path, network: object, store: Store, video: VideoScores, where: str) -> list[Path]:
+    def draw(video: VideoScores, *_: object) -> Drawn:
         if video is first:
             raise TypeError("no")
-        return [folder / "heatmap.jpg"]
+        path = tmp_path / "heatmaps" / f"{video.id}-000008.jpg"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        return Drawn([path])
 
-    monkeypatch.setattr(overlays, "_draw_video", draw)
-    written = overlays.write_overlays(tmp_path, network, store, [first, second])
-    assert list(written) == [second.id] and f"no heatmaps for {first.id}: a fault of this program" in caplog.text
+    monkeypatch.setattr(media, "draw_video", draw)
+    heat, kinds = HeatMaker(network, store.config.geometry), MediaKinds(overlay=False, clips=False, timeline=False)
+    made = media.write_media(tmp_path, store, [first, second], Checkpoint(model, network.state_dict()), heat, kinds)
+    assert [len(made[video.id].media.pictures) for video in (first, second)] == [0, 1]
+    assert f"no pictures of {first.id}: a fault of this program" in caplog.text
 
 
 def test_ids_of_new_videos_are_portable(tmp_path: Path) -> None:
