@@ -10,6 +10,8 @@ patches        ┌────┬────┐      watched share     ┌─�
 
 A patch's features are blended towards the mean of the training videos by the share that is not watched, before the
 network sees them: what is ignored then tells it nothing. Without a zone to watch, all is watched that is not ignored.
+The whole frame, and patches at the edge of a zone, still see something of what is ignored. Where a score is high
+nevertheless, what ignored places contribute to it is traced and taken away (`ssrl.workflows.zoning`).
 """
 
 from __future__ import annotations
@@ -73,15 +75,19 @@ class Zones:
 
     def weigh(self, video_id: str, grid: Grid) -> np.ndarray:
         """The watched share of each patch's area: (rows, cols) float32 in 0..1."""
+        is_watched = self.draw(video_id, grid.rows * SAMPLES, grid.cols * SAMPLES)
+        shares: np.ndarray = is_watched.reshape(grid.rows, SAMPLES, grid.cols, SAMPLES).mean(axis=(1, 3))
+        return shares.astype(np.float32)
+
+    def draw(self, video_id: str, rows: int, cols: int) -> np.ndarray:
+        """Whether the middle of each cell is watched: (rows, cols) bool."""
         zones = [zone for zone in self.zones if fnmatchcase(video_id, zone.videos)]
-        height, width = grid.rows * SAMPLES, grid.cols * SAMPLES
-        y, x = np.mgrid[0:height, 0:width]
-        points = np.stack([(x.ravel() + 0.5) / width, (y.ravel() + 0.5) / height], axis=1)
+        y, x = np.mgrid[0:rows, 0:cols]
+        points = np.stack([(x.ravel() + 0.5) / cols, (y.ravel() + 0.5) / rows], axis=1)
         is_watched = np.full(len(points), not any(zone.mode == "watch" for zone in zones))
         for zone in sorted(zones, key=lambda zone: zone.mode, reverse=True):  # to watch, then to ignore
             is_watched[zone.covers(points)] = zone.mode == "watch"
-        shares: np.ndarray = is_watched.reshape(grid.rows, SAMPLES, grid.cols, SAMPLES).mean(axis=(1, 3))
-        return shares.astype(np.float32)
+        return is_watched.reshape(rows, cols)
 
     def apply(
         self, video_id: str, features: Mapping[int, Features], network: Network, geometry: Geometry

@@ -66,11 +66,16 @@ class HeatMaker:
         patches are told apart, but not the places in them. None for a network without patches.
         """
         height, width = size or (self.geometry.height, self.geometry.width)
-        if self.where == "contribution" and self.encoder is not None and pixels is not None:
-            contributions = compute_contributions(self.network, features, snippet)
-            grids = [self.geometry.grid(scale) for scale in self.network.config.scales]
-            traces = trace_contributions(self.encoder, pixels, contributions, grids)
-            if traces is not None:
-                return combine_traces(traces, height, width)
+        traces = self.trace(features, snippet, pixels) if self.where == "contribution" and pixels is not None else None
+        if traces is not None:
+            return combine_traces(traces, height, width)
         heat = compute_heat(self.network, features, snippet, self.geometry, self.where, (height, width))
         return None if heat is None else heat[None]
+
+    def trace(self, features: Mapping[int, Features], snippet: int, pixels: np.ndarray) -> dict[int, np.ndarray] | None:
+        """What each place raises one snippet's logit by: (f, y, x) per scale; None if the encoder cannot be traced."""
+        if self.encoder is None:
+            return None
+        contributions = compute_contributions(self.network, features, snippet)
+        grids = [self.geometry.grid(scale) for scale in self.network.config.scales]
+        return trace_contributions(self.encoder, pixels, contributions, grids)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
 from pathlib import Path
 from typing import Protocol
 
@@ -13,12 +12,10 @@ from ssrl.datasets.pixel_masks import PixelMasks, find_pixel_masks
 from ssrl.errors import UserError
 from ssrl.evaluate.pixels import RASTER, Localization, LocalizationMeter, rasterize
 from ssrl.evaluate.protocol import VideoScores
-from ssrl.extract.readers import open_reader
-from ssrl.extract.snippets import fill_snippets
-from ssrl.geometry import Geometry
 from ssrl.store.reader import Store
 from ssrl.workflows.choices import Where
 from ssrl.workflows.heat import HeatMaker
+from ssrl.workflows.pixels import read_snippets
 
 
 class Watcher(Protocol):
@@ -83,7 +80,7 @@ def _measure_video(
     meters: Mapping[Where, LocalizationMeter],
 ) -> None:
     with store.open_video(video.id, heat.network.config.scales) as (features, _):
-        for snippet, pixels in enumerate(_read_snippets(video, heat.geometry)):
+        for snippet, pixels in enumerate(read_snippets(video, heat.geometry)):
             frames = range(*heat.geometry.frame_span(snippet, video.num_frames))
             rasters = {frame: raster for frame in frames if (raster := rasterize(masks[frame])).any()}
             if not rasters:
@@ -92,18 +89,6 @@ def _measure_video(
                 heats = heat.of(where).make(features, snippet, pixels, RASTER)
                 for frame, raster in rasters.items():
                     meter.add(_pick(heats, frame - frames.start, heat.geometry.frames_per_snippet), raster)
-
-
-def _read_snippets(video: VideoScores, geometry: Geometry) -> Iterator[np.ndarray | None]:
-    """A video's snippets (L, H, W, 3), each valid until the next; None for each if the video is not at hand."""
-    path = video.record.video.path
-    if not path.exists():
-        yield from repeat(None, len(video.scores))
-        return
-    slot = np.empty((geometry.frames_per_snippet, geometry.height, geometry.width, 3), np.uint8)
-    with open_reader(path) as reader:
-        for _ in fill_snippets(reader.frames(), geometry, repeat(slot)):
-            yield slot
 
 
 def _pick(heats: np.ndarray | None, frame: int, frames_per_snippet: int) -> np.ndarray:

@@ -91,6 +91,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.store.writer import StoreWriter
     from ssrl.workflows.heat import make_heat
     from ssrl.workflows.media import MediaKinds, write_media
+    from ssrl.workflows.zoning import take_ignored
 
     checkpoint, name, out = request.checkpoint, "the checkpoint", Path(request.out)
     check_output(out / "scores.json")
@@ -115,6 +116,9 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
         for video in videos
         if video.id not in summary.failed
     )
+    heat = make_heat(checkpoint, network, store, request.where, encoder)
+    if zones is not None:
+        scored = tuple(take_ignored(video, store, heat, zones) for video in scored)
     facts = {
         "checkpoint": name,
         "encoder": f"{config.encoder}, weights {config.weights}",
@@ -126,7 +130,6 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     page = None
     if scored:
         kinds = MediaKinds(request.pictures, request.overlay, request.clips)
-        heat = make_heat(checkpoint, network, store, request.where, encoder)
         made = write_media(out, store, scored, checkpoint, heat, kinds, zones)
         page = _write_page(out, scored, facts, {video_id: each.media for video_id, each in made.items()})
     events = {video_id: each.events for video_id, each in made.items()}

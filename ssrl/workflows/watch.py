@@ -104,8 +104,8 @@ def _watch(
     from ssrl.watch.events import ClipRule, EventLog
     from ssrl.watch.source import Lost, Restored, Source
     from ssrl.watch.window import DomainCheck, Window
+    from ssrl.workflows.encoders import load_same_encoder
     from ssrl.workflows.heat import HeatMaker
-    from ssrl.workflows.score import load_same_encoder
 
     address = parse_address(secrets.expand(request.source), request.follow)
     checkpoint, checkpoint_name = request.checkpoint, "the checkpoint"
