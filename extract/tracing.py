@@ -38,19 +38,24 @@ class Traceable(Protocol):
 
 
 def trace_contributions(
-    encoder: Encoder, snippet: np.ndarray, contributions: Mapping[int, Tensor], grids: Sequence[Grid]
+    encoder: Encoder,
+    snippet: np.ndarray,
+    contributions: Mapping[int, Tensor],
+    grids: Sequence[Grid],
+    signed: bool = False,
 ) -> dict[int, np.ndarray] | None:
     """Divide what each feature of a snippet (L, H, W, 3) uint8 contributes among the cells it was pooled from.
 
-    `contributions` hold one tensor (N_r, D) per scale; negative ones are left out. Returns one array (f, rows * y,
-    cols * x) float32 per scale, which sums to them; None if the encoder's features cannot be traced.
+    `contributions` hold one tensor (N_r, D) per scale; negative ones are left out, unless `signed`. Returns one array
+    (f, rows * y, cols * x) float32 per scale, which sums to them; None if the encoder's features cannot be traced.
     """
     network = encoder.network
     if not isinstance(network, Traceable):
         return None
     with torch.no_grad():
         pixels = encoder.prepare(torch.from_numpy(snippet)[None])  # (1, L, H, W, K)
-    return {grid.scale: _trace(network, pixels, contributions[grid.scale], grid) for grid in grids}
+    kept = {scale: each if signed else each.clamp(min=0) for scale, each in contributions.items()}
+    return {grid.scale: _trace(network, pixels, kept[grid.scale], grid) for grid in grids}
 
 
 def _trace(network: Traceable, pixels: Tensor, contributions: Tensor, grid: Grid) -> np.ndarray:
@@ -58,8 +63,8 @@ def _trace(network: Traceable, pixels: Tensor, contributions: Tensor, grid: Grid
         cells = network.encode_cells(tile(pixels, grid).permute(0, 4, 1, 2, 3)).float()
     cells.requires_grad_()
     features = network.pool_cells(cells)  # (N, D)
-    raises = contributions.detach().cpu().clamp(min=0)
-    (features * (raises / features.detach().clamp(min=TINY))).sum().backward()
+    per_unit = contributions.detach().cpu() / features.detach().clamp(min=TINY)
+    (features * per_unit).sum().backward()
     assert cells.grad is not None
     divided = (cells.grad * cells.detach()).sum(dim=1)  # (N, f, y, x)
     _, f, y, x = divided.shape

@@ -72,10 +72,14 @@ class HeatMaker:
         heat = compute_heat(self.network, features, snippet, self.geometry, self.where, (height, width))
         return None if heat is None else heat[None]
 
-    def trace(self, features: Mapping[int, Features], snippet: int, pixels: np.ndarray) -> dict[int, np.ndarray] | None:
-        """What each place raises one snippet's logit by: (f, y, x) per scale; None if the encoder cannot be traced."""
+    def trace(
+        self, features: Mapping[int, Features], snippet: int, pixels: np.ndarray, signed: bool = False
+    ) -> dict[int, np.ndarray] | None:
+        """What each place raises (if `signed`, also lowers) one snippet's logit by: (f, y, x) per scale; None if the
+        encoder cannot be traced.
+        """
         if self.encoder is None:
             return None
         contributions = compute_contributions(self.network, features, snippet)
         grids = [self.geometry.grid(scale) for scale in self.network.config.scales]
-        return trace_contributions(self.encoder, pixels, contributions, grids)
+        return trace_contributions(self.encoder, pixels, contributions, grids, signed)

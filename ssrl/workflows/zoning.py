@@ -1,6 +1,6 @@
 """Zones in scores: what a high score owes to ignored places is taken from it.
 
-    logit of the score  −  what ignored places raise it by, traced through the encoder  →  score
+    logit of the score  −  what ignored places add to it, traced through the encoder  →  score
 
 Blending the features of ignored patches (`ssrl.evaluate.zones`) leaves what the whole frame sees of them.
 """
@@ -36,8 +36,9 @@ def take_ignored(video: VideoScores, store: Store, heat: HeatMaker, zones: Zones
     with store.open_video(video.id, heat.network.config.scales) as (features, _):
         watched = zones.apply(video.id, features, heat.network, geometry)
         for snippet, pixels in enumerate(read_snippets(video, geometry) if high else ()):
-            traces = heat.trace(watched, snippet, pixels) if snippet in high and pixels is not None else None
-            for trace in (traces or {}).values():
+            if pixels is None or snippet not in high:
+                continue
+            for trace in (heat.trace(watched, snippet, pixels, signed=True) or {}).values():
                 ignored = ~zones.draw(video.id, *trace.shape[1:])
                 scores[snippet] = expit(logit(scores[snippet]) - float(trace[:, ignored].sum()))
     return replace(video, scores=scores)
