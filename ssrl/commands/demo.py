@@ -57,7 +57,7 @@ def main(out: Path, seed: int) -> None:
     data, features, run, folder = out / "data", out / "features" / "synthetic", out / "run", out / "report"
     phases = Phases()
     with phases.time("synthesize"), ProgressBar("synthesizing") as bar:
-        synthesize(data, SynthConfig(seed=seed, pixel_masks=False), on_progress=bar.update)
+        synthesize(data, SynthConfig(seed=seed), on_progress=bar.update)
     with phases.time("extract"), ExtractionProgress() as progress:
         extract.report(extract_features(ExtractRequest("shanghaitech", root=data, out=features), progress))
     with phases.time("train"), TrainingProgress() as progress:
