@@ -17,7 +17,7 @@ from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import combine_traces
 from ssrl.evaluate.localization import compute_contributions, compute_heat
 from ssrl.evaluate.scoring import Features
-from ssrl.extract.encoders import Encoder
+from ssrl.extract.encoders import ENCODERS, Encoder
 from ssrl.extract.tracing import trace_contributions
 from ssrl.geometry import Geometry
 from ssrl.model.build import Network
@@ -32,7 +32,8 @@ def make_heat(
     checkpoint: Checkpoint, network: Network, store: Store, where: Where, encoder: Encoder | None = None
 ) -> HeatMaker:
     """With the encoder of the features, if it is at hand; `encoder` is it, if it is loaded already."""
-    if encoder is None and where == "contribution" and checkpoint.features is not None:
+    known = checkpoint.features is not None and checkpoint.features.config.encoder in ENCODERS
+    if encoder is None and where == "contribution" and known:
         try:
             encoder = load_same_encoder(checkpoint, "the checkpoint")
         except UserError as error:

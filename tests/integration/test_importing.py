@@ -239,7 +239,7 @@ def test_ucf_crime_with_crops_in_front_trains_and_is_measured(tmp_path: Path) ->
     assert outcome.exit_code == 0, outcome.output
     assert "2 videos are of unknown length: assuming 16 frames per snippet" in outcome.stderr
     assert outcome.stderr.count("unknown length") == 1
-    assert "no heatmaps for 2 videos: their features were imported" in outcome.stderr
+    assert "no pictures of 2 videos: their features were imported" in outcome.stderr
     assert (tmp_path / "report" / "index.html").is_file() and not (tmp_path / "report" / "where").exists()
 
 
