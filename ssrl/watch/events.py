@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from ssrl.watch.notices import Notice
 JPEG_QUALITY = 88
 LONGEST_EVENT_IN_CLIP = 60.0  # seconds
 Line = dict[str, Any]
+Sharpen = Callable[[], np.ndarray | None]  # → (H, W)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ class Hottest:
     heat: np.ndarray | None  # (H, W)
     region: Box | None
     time: datetime
+    sharpen: Sharpen | None = None  # makes a sharper heatmap
+
+    def sharpened(self) -> Hottest:
+        heat = self.sharpen() if self.sharpen else None
+        if heat is None:
+            return self
+        return replace(self, heat=heat, region=find_hottest_region(heat), sharpen=None)
 
 
 class EventLog:
@@ -84,23 +92,31 @@ class EventLog:
         self._unfinished: list[tuple[str, Clip]] = []  # clips of closed events, whose last seconds are to come
 
     def may_be_event(self, score: float) -> bool:
-        """Whether the next snippet, with this score, will be part of an event: its heatmap is wanted."""
-        return self._tracker.is_open or score >= self._rule.release_level
+        """Whether the next snippet, with this score, may begin an event or go on with it: its heatmap is wanted."""
+        return self._tracker.is_open or score >= self._rule.threshold
 
     def is_hottest(self, score: float) -> bool:
-        """Whether the next snippet, with this score, will be in the event's picture."""
-        return self._hottest is None or score > self._hottest.score
+        """Whether the next snippet, with this score, will be in the picture of an event if there is one."""
+        return score >= self._rule.threshold and (self._hottest is None or score > self._hottest.score)
 
     def add(
-        self, snippet: Snippet, score: float, heat: np.ndarray | None, dropped_frames: int, now: Callable[[], float]
+        self,
+        snippet: Snippet,
+        score: float,
+        heat: np.ndarray | None,
+        dropped_frames: int,
+        now: Callable[[], float],
+        sharpen: Sharpen | None = None,
     ) -> None:
-        """Take the next snippet; `now` is the monotonic clock."""
+        """Take the next snippet; `now` is the monotonic clock. `sharpen` makes a sharp heatmap of it, which takes
+        longer: it is called where a picture is made.
+        """
         index = self._tracker.num_snippets
         self._times[index] = Times(snippet.start_seconds, snippet.end_seconds, snippet.start_time, snippet.time)
         region = None if heat is None else find_hottest_region(heat)
         if heat is not None and self.is_hottest(score):
             frame = snippet.pixels[len(snippet.pixels) // 2].copy()
-            self._hottest = Hottest(score, frame, heat, region, snippet.time)
+            self._hottest = Hottest(score, frame, heat, region, snippet.time, sharpen)
         change = self._tracker.update(score)
         if change is not None and change.kind == "opened":
             self._event_id = f"{self._camera}-{snippet.time:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
@@ -151,6 +167,8 @@ class EventLog:
                 self._notify(Notice("clip", f"{event_id}-clip", body, clip=clip))
 
     def _report(self, change: Change) -> None:
+        if self._hottest is not None:
+            self._hottest = self._hottest.sharpened()
         event, event_id, hottest = change.event, self._event_id, self._hottest
         assert event_id is not None
         start, last = self._times[event.start], self._times[event.stop - 1]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,10 +163,12 @@ def _watch(
                         f"{name} is unlike the videos that this checkpoint was trained on ({distance:.1f} times their "
                         f"distance), so its scores mean little; train on videos of this camera too"
                     )
-                heat = None
-                if log.may_be_event(score):  # sharp where a picture is made of it, which takes longer
-                    heat = _make_heat(window, maker, item.pixels if log.is_hottest(score) else None)
-                log.add(item, score, heat, source.dropped_frames, time.monotonic)
+                heat, sharpen = None, None
+                if log.may_be_event(score):
+                    seen = window.stack_features()
+                    heat = _make_heat(maker, seen)
+                    sharpen = partial(_make_heat, maker, seen, item.pixels.copy()) if log.is_hottest(score) else None
+                log.add(item, score, heat, source.dropped_frames, time.monotonic, sharpen)
                 dropping.check(source.dropped_frames)
                 num_snippets += 1
             log.finish_clips()
@@ -183,9 +186,12 @@ def _make_encode(runtime: Runtime, reuse_static: bool) -> Callable[[np.ndarray],
     return StaticReuse(runtime).encode if reuse_static else lambda pixels: runtime.encode_snippets(pixels[None])
 
 
-def _make_heat(window: Window, maker: HeatMaker, pixels: np.ndarray | None) -> np.ndarray | None:
-    """Where in the last snippet, at its middle: (H, W) in 0..1; None for a network without patches."""
-    features = window.stack_features()
+def _make_heat(
+    maker: HeatMaker, features: Mapping[int, np.ndarray], pixels: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Where in the last snippet, at its middle: (H, W) in 0..1, sharp if its pixels are given; None for a network
+    without patches.
+    """
     heats = maker.make(features, len(next(iter(features.values()))) - 1, pixels)
     return None if heats is None else heats[len(heats) // 2]
 
@@ -197,7 +203,7 @@ def _warm_up(runtime: Runtime, window: Window, maker: HeatMaker) -> None:
     geometry = maker.geometry
     blank = np.zeros((1, geometry.frames_per_snippet, geometry.height, geometry.width, 3), np.uint8)
     window.score({scale: each[0] for scale, each in runtime.encode_snippets(blank).items()})
-    _make_heat(window, maker, blank[0])
+    _make_heat(maker, window.stack_features(), blank[0])
     window.clear()
 
 
