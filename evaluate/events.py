@@ -10,6 +10,7 @@ after `patience` snippets below it. Events shorter than `min_snippets` are left 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -18,6 +19,7 @@ from ssrl.errors import UserError
 from ssrl.evaluate.protocol import THRESHOLD, VideoScores
 
 RELEASE = 0.8  # of the threshold
+ABOVE_ALL = math.nextafter(1.0, 2.0)  # a measured threshold that no score reaches
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class EventRule:
     min_snippets: int = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
+        if not 0 < self.threshold <= ABOVE_ALL:
             raise UserError(f"an event's threshold must lie in 0..1, above 0, not {self.threshold}")
         if self.release is not None and not 0 < self.release <= self.threshold:
             raise UserError(f"the release level must lie above 0 and at most at {self.threshold}, not {self.release}")

@@ -130,6 +130,8 @@ def load_zones(path: Path) -> Zones:
     """Read a file of zones. Raises a UserError that says what is allowed."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}); --zones takes a JSON file") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not JSON ({error})") from error
     if not isinstance(value, dict) or value.keys() != {"zones"} or not isinstance(value["zones"], list):

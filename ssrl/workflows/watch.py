@@ -217,8 +217,7 @@ def make_rule(checkpoint: Checkpoint, request: WatchRequest) -> EventRule:
             f"the checkpoint has no measured threshold, so events begin at a score of {THRESHOLD:g}; train with "
             f"--recipe blend or linear on 8 or more normal videos to have one"
         )
-    # a calibrated threshold may round to 1: no score is higher
-    return EventRule(min(threshold or THRESHOLD, 1.0), patience=request.patience, min_snippets=request.min_snippets)
+    return EventRule(threshold or THRESHOLD, patience=request.patience, min_snippets=request.min_snippets)
 
 
 def _open_sinks(request: WatchRequest, secrets: Secrets, name: str, threshold: float) -> list[Delivery]:

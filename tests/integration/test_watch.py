@@ -116,15 +116,20 @@ def read_clip(path: Path) -> tuple[list[np.ndarray], str]:
         )
 
 
+def interrupt(live: Watch, server: HttpCamera | RtspServer) -> None:
+    """Five times, after an event: stop the server, and start it once that is noticed."""
+    for number in range(1, 6):
+        live.wait_for_lines(number, "event", "closed")
+        server.stop()
+        live.wait_for_lines(number, "connection", "lost")
+        server.start()
+        live.wait_for_lines(number, "connection", "restored")
+
+
 @pytest.mark.slow
 def test_a_camera_that_goes_away_five_times_loses_no_event(checkpoint: Path, camera: HttpCamera) -> None:
     live = Watch(camera.url, checkpoint, timeout=5.0)
-    for number in range(1, 6):
-        live.wait_for_lines(number, "event", "closed")
-        camera.stop()
-        live.wait_for_lines(number, "connection", "lost")
-        camera.start()
-        live.wait_for_lines(number, "connection", "restored")
+    interrupt(live, camera)
     result = live.stop()
     assert result.num_events == 5 and result.dropped_frames == 0
     assert len({line["event"] for line in live.of("event", "opened")}) == 5
@@ -303,12 +308,7 @@ def test_an_rtsp_camera_that_restarts_five_times_loses_no_event(
         Watch(f"rtsp://cam:wrong@127.0.0.1:{server.port}/live", checkpoint).finish()
     live = Watch(f"rtsp://cam:$CAMERA_PASSWORD@127.0.0.1:{server.port}/live", checkpoint, timeout=5.0)
     try:
-        for number in range(1, 6):
-            live.wait_for_lines(number, "event", "closed")
-            server.stop()
-            live.wait_for_lines(number, "connection", "lost")
-            server.start()
-            live.wait_for_lines(number, "connection", "restored")
+        interrupt(live, server)
         result = live.stop()
     finally:
         server.stop()

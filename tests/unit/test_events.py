@@ -38,6 +38,10 @@ def test_an_event_is_told_when_it_is_long_enough_and_when_it_is_over() -> None:
     assert tracker.event is None and tracker.finish() is None  # the last snippet alone is too short
 
 
+def test_a_threshold_above_all_scores_finds_nothing() -> None:
+    assert track_events([1.0, 1.0, 1.0], EventRule(float(np.nextafter(1, 2)))) == ()
+
+
 def test_a_video_of_one_snippet_may_have_an_event() -> None:
     assert find_events(make_scores("short", None, "", 5, None, np.array([0.9]))) == (Event(0, 1, 0, 0.9),)
 
