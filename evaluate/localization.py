@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,10 +31,24 @@ class Box(NamedTuple):
     bottom: float
 
 
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """One snippet among its neighbors, as many as the network was trained on."""
+
+    features: Mapping[int, np.ndarray]  # scale → (T, N_r, D)
+    place: int  # of the snippet among the T
+    embedded: tuple[torch.Tensor, ...] | None = None  # each (1, T, ...): `Network.embed` of the features, if at hand
+
+    @classmethod
+    def of(cls, features: Mapping[int, Features], snippet: int) -> Moment:
+        """A snippet of a video's features, one array (T, N_r, D) per scale."""
+        start = max(0, snippet - CONTEXT // 2)
+        return cls({scale: each[start : start + CONTEXT] for scale, each in features.items()}, snippet - start)
+
+
 def compute_heat(
     network: Network,
-    features: Mapping[int, Features],
-    snippet: int,
+    moment: Moment,
     geometry: Geometry,
     where: Where = "contribution",
     size: tuple[int, int] | None = None,
@@ -41,7 +56,7 @@ def compute_heat(
     """One snippet's heatmap (H, W) float32 in 0..1, of `size` or the geometry's; None for a network without patches."""
     grids = {scale: geometry.grid(scale) for scale in network.config.patch_scales}
     compute = compute_attention_masks if where == "attention" else compute_contribution_masks
-    masks = compute(network, features, snippet, grids)
+    masks = compute(network, moment, grids)
     return combine_masks(masks, *(size or (geometry.height, geometry.width))) if masks else None
 
 
@@ -60,28 +75,23 @@ def find_hottest_region(heat: np.ndarray) -> Box | None:
     )
 
 
-def compute_attention_masks(
-    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
-) -> dict[int, np.ndarray]:
-    """Where PSR attends in one snippet (Sect. 4.5): one mask (rows, cols) in 0..1 per scale.
-
-    `features` hold one array (T, N_r, D) per scale. Empty if the network has no attention over patches.
+def compute_attention_masks(network: Network, moment: Moment, grids: Mapping[int, Grid]) -> dict[int, np.ndarray]:
+    """Where PSR attends in one snippet (Sect. 4.5): one mask (rows, cols) in 0..1 per scale. Empty if the network has
+    no attention over patches.
     """
     device = next(network.parameters()).device
     masks = {}
     for scale in network.config.patch_scales if network.has_attention else ():
-        patches = torch.from_numpy(features[scale][snippet].astype(np.float32))[None, None].to(device)
+        patches = torch.from_numpy(moment.features[scale][moment.place].astype(np.float32))[None, None].to(device)
         with torch.inference_mode():
             attention = network.attention(scale, patches)[0, 0].cpu().numpy()  # (N, N)
         masks[scale] = compute_attention_mask(attention, grids[scale].rows, grids[scale].cols)
     return masks
 
 
-def compute_contribution_masks(
-    network: Network, features: Mapping[int, Features], snippet: int, grids: Mapping[int, Grid]
-) -> dict[int, np.ndarray]:
+def compute_contribution_masks(network: Network, moment: Moment, grids: Mapping[int, Grid]) -> dict[int, np.ndarray]:
     """Which patches raise one snippet's score: one mask (rows, cols) in 0..1 per scale. Patches that lower it are 0."""
-    contributions = compute_contributions(network, features, snippet)
+    contributions = compute_contributions(network, moment)
     masks = {}
     for scale in network.config.patch_scales:
         raises = contributions[scale].sum(dim=-1).clamp(min=0)  # (N,)
@@ -90,27 +100,25 @@ def compute_contribution_masks(
     return masks
 
 
-def compute_contributions(network: Network, features: Mapping[int, Features], snippet: int) -> dict[int, torch.Tensor]:
+def compute_contributions(network: Network, moment: Moment) -> dict[int, torch.Tensor]:
     """How much each feature of each patch raises one snippet's logit: one tensor (N, D) per scale.
 
     The contributions are integrated gradients (Sundararajan et al., 2017), from a baseline of mean training features to
-    the snippet's own. The network sees the snippet in the context of its neighbors, as many as it was trained on.
+    the snippet's own. Its neighbors stay as they are.
     """
     device = next(network.parameters()).device
-    start = max(0, snippet - CONTEXT // 2)
     steps = (torch.arange(PATH_STEPS, device=device) + 0.5)[:, None, None] / PATH_STEPS  # midpoints of the path
     context, differences, paths = {}, {}, {}
     for scale in network.config.scales:
-        rows = features[scale][start : start + CONTEXT].astype(np.float32)
-        context[scale] = torch.from_numpy(rows)[None].to(device)  # (1, T, N, D)
+        context[scale] = torch.from_numpy(moment.features[scale].astype(np.float32))[None].to(device)  # (1, T, N, D)
         baseline = network.baseline(scale).to(device)
-        differences[scale] = context[scale][0, snippet - start] - baseline  # (N, D)
+        differences[scale] = context[scale][0, moment.place] - baseline  # (N, D)
         paths[scale] = (baseline + steps * differences[scale]).requires_grad_()  # (steps, N, D)
     with torch.no_grad():  # the neighbors are the same all along the path
-        around = network.embed(context)
+        around = moment.embedded or network.embed(context)
     along = network.embed({scale: path[:, None] for scale, path in paths.items()})
-    joined = [_insert(each, path, snippet - start) for each, path in zip(around, along, strict=True)]
-    logits = network.relate_logits(joined)[:, snippet - start]
+    joined = [_insert(each, path, moment.place) for each, path in zip(around, along, strict=True)]
+    logits = network.relate_logits(joined)[:, moment.place]
     gradients = torch.autograd.grad(logits.sum(), list(paths.values()))
     return {scale: differences[scale] * gradient.mean(dim=0) for scale, gradient in zip(paths, gradients, strict=True)}
 

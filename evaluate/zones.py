@@ -91,7 +91,7 @@ class Zones:
 
     def apply(
         self, video_id: str, features: Mapping[int, Features], network: Network, geometry: Geometry
-    ) -> dict[int, Features]:
+    ) -> dict[int, WatchedFeatures]:
         """The features of a video, one array (T, N_r, D) per scale, without what is ignored. The whole frame counts as
         ignored as far as its area is.
         """

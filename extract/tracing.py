@@ -37,6 +37,10 @@ class Traceable(Protocol):
         """(N, channels, f, y, x) → (N, D)."""
 
 
+def can_trace(encoder: Encoder) -> bool:
+    return isinstance(encoder.network, Traceable)
+
+
 def trace_contributions(
     encoder: Encoder,
     snippet: np.ndarray,

@@ -5,27 +5,23 @@ Lines are what the command prints, one JSON object each: of type snippet, event 
 
 from __future__ import annotations
 
-import io
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
 from ssrl.evaluate.events import Change, EventRule, EventTracker
-from ssrl.evaluate.heatmaps import draw_overlay
-from ssrl.evaluate.localization import Box, find_hottest_region
+from ssrl.evaluate.localization import find_hottest_region
 from ssrl.watch.clips import Clip, Recorder
 from ssrl.watch.mailbox import Snippet
-from ssrl.watch.notices import Notice
+from ssrl.watch.notices import Notice, round_box
+from ssrl.watch.pictures import Hottest, MakeHeat, PictureMaker
 
-JPEG_QUALITY = 88
 LONGEST_EVENT_IN_CLIP = 60.0  # seconds
 Line = dict[str, Any]
-Sharpen = Callable[[], np.ndarray | None]  # → (H, W)
 
 
 @dataclass(frozen=True)
@@ -47,26 +43,18 @@ class Times:
     time: datetime
 
 
-@dataclass(frozen=True)
-class Hottest:
-    """The snippet of an event with the highest score so far."""
+class Heats(Protocol):
+    """Makes heatmaps of the last snippet that was scored: (H, W) in 0..1, None if the network tells no places apart."""
 
-    score: float
-    frame: np.ndarray  # (H, W, 3)
-    heat: np.ndarray | None  # (H, W)
-    region: Box | None
-    time: datetime
-    sharpen: Sharpen | None = None  # makes a sharper heatmap
+    def make_heat(self) -> np.ndarray | None:
+        """At once, for lines."""
 
-    def sharpened(self) -> Hottest:
-        heat = self.sharpen() if self.sharpen else None
-        if heat is None:
-            return self
-        return replace(self, heat=heat, region=find_hottest_region(heat), sharpen=None)
+    def prepare_sharp_heat(self, pixels: np.ndarray) -> MakeHeat:
+        """Later, for pictures, from the snippet's (L, H, W, 3)."""
 
 
 class EventLog:
-    """Follows the events of one camera. `tell` takes each line, `notify` each notice."""
+    """Follows the events of one camera. `tell` takes each line, `pictures` each notice."""
 
     def __init__(
         self,
@@ -74,8 +62,9 @@ class EventLog:
         rule: EventRule,
         clips: ClipRule,
         recorder: Recorder,
+        heats: Heats,
         tell: Callable[[Line], None],
-        notify: Callable[[Notice], None],
+        pictures: PictureMaker,
     ) -> None:
         self.num_events = 0
         self._camera = camera
@@ -83,44 +72,25 @@ class EventLog:
         self._rule = rule
         self._clips = clips
         self._recorder = recorder
+        self._heats = heats
         self._tell = tell
-        self._notify = notify
+        self._pictures = pictures
         self._times: dict[int, Times] = {}  # of the snippets that an event may refer to
         self._hottest: Hottest | None = None
         self._event_id: str | None = None
         self._clip: Clip | None = None
         self._unfinished: list[tuple[str, Clip]] = []  # clips of closed events, whose last seconds are to come
 
-    def may_be_event(self, score: float) -> bool:
-        """Whether the next snippet, with this score, may begin an event or go on with it: its heatmap is wanted."""
-        return self._tracker.is_open or score >= self._rule.threshold
-
-    def is_hottest(self, score: float) -> bool:
-        """Whether the next snippet, with this score, will be in the picture of an event if there is one."""
-        return score >= self._rule.threshold and (self._hottest is None or score > self._hottest.score)
-
-    def add(
-        self,
-        snippet: Snippet,
-        score: float,
-        heat: np.ndarray | None,
-        dropped_frames: int,
-        now: Callable[[], float],
-        sharpen: Sharpen | None = None,
-    ) -> None:
-        """Take the next snippet; `now` is the monotonic clock. `sharpen` makes a sharp heatmap of it, which takes
-        longer: it is called where a picture is made.
-        """
+    def add(self, snippet: Snippet, score: float, dropped_frames: int, now: Callable[[], float]) -> None:
+        """Take the next snippet; `now` is the monotonic clock."""
         index = self._tracker.num_snippets
         self._times[index] = Times(snippet.start_seconds, snippet.end_seconds, snippet.start_time, snippet.time)
-        region = None if heat is None else find_hottest_region(heat)
-        if heat is not None and self.is_hottest(score):
-            frame = snippet.pixels[len(snippet.pixels) // 2].copy()
-            self._hottest = Hottest(score, frame, heat, region, snippet.time, sharpen)
         change = self._tracker.update(score)
         if change is not None and change.kind == "opened":
             self._event_id = f"{self._camera}-{snippet.time:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         is_open = self._tracker.is_open
+        heat = self._heats.make_heat() if is_open else None
+        region = None if heat is None else find_hottest_region(heat)
         line: Line = {
             "type": "snippet",
             "time": format_time(snippet.time),
@@ -134,7 +104,9 @@ class EventLog:
             "delay": round(now() - snippet.decoded, 3),
         }
         self._tell(line)
-        self._notify(Notice("score", "score", line))
+        self._pictures.put(Notice("score", "score", line))
+        if score >= self._rule.threshold and (self._hottest is None or score > self._hottest.score):
+            self._hottest = self._look(snippet, score, heat if is_open else self._heats.make_heat())
         if change is not None:
             self._report(change)
         self._forget(index)
@@ -156,7 +128,7 @@ class EventLog:
             **facts,
         }
         self._tell(line)
-        self._notify(Notice("connection", f"{self._camera}-{state}-{time:%Y%m%dT%H%M%S.%f}", line))
+        self._pictures.put(Notice("connection", f"{self._camera}-{state}-{time:%Y%m%dT%H%M%S.%f}", line))
 
     def finish_clips(self, is_end: bool = False) -> None:
         """Hand over the clips that are complete; all, at the end."""
@@ -164,11 +136,14 @@ class EventLog:
             if is_end or self._recorder.is_complete(clip):
                 self._unfinished.remove((event_id, clip))
                 body = {"type": "clip", "event": event_id}
-                self._notify(Notice("clip", f"{event_id}-clip", body, clip=clip))
+                self._pictures.put(Notice("clip", f"{event_id}-clip", body, clip=clip))
+
+    def _look(self, snippet: Snippet, score: float, heat: np.ndarray | None) -> Hottest:
+        frame = snippet.pixels[len(snippet.pixels) // 2].copy()
+        region = None if heat is None else find_hottest_region(heat)
+        return Hottest(score, frame, heat, region, snippet.time, self._heats.prepare_sharp_heat(snippet.pixels.copy()))
 
     def _report(self, change: Change) -> None:
-        if self._hottest is not None:
-            self._hottest = self._hottest.sharpened()
         event, event_id, hottest = change.event, self._event_id, self._hottest
         assert event_id is not None
         start, last = self._times[event.start], self._times[event.stop - 1]
@@ -192,8 +167,7 @@ class EventLog:
             self.num_events += 1
             self._event_id, self._hottest = None, None
         self._tell(line)
-        picture = None if hottest is None else draw_picture(hottest)
-        self._notify(Notice(change.kind, f"{event_id}-{change.kind}", line, picture))
+        self._pictures.put(Notice(change.kind, f"{event_id}-{change.kind}", line), hottest)
 
     def _begin_clip(self, start: Times) -> None:
         if self._clips.wanted:
@@ -219,21 +193,6 @@ class EventLog:
                 self._hottest = None
 
 
-def draw_picture(hottest: Hottest) -> bytes:
-    """The hottest snippet's middle frame under its heatmap, as JPEG."""
-    picture = hottest.frame
-    if hottest.heat is not None:
-        picture = draw_overlay(hottest.frame, hottest.heat, hottest.score, f"{hottest.time:%Y-%m-%d %H:%M:%S}")
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, format="JPEG", quality=JPEG_QUALITY)
-    return content.getvalue()
-
-
 def format_time(time: datetime) -> str:
     """ISO 8601, in UTC, to the millisecond."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-def round_box(box: Box | None) -> list[float] | None:
-    """Left, top, right, bottom, in fractions of the frame."""
-    return None if box is None else [round(side, 4) for side in box]

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ssrl.evaluate.localization import Box
 from ssrl.watch.clips import Clip
 
 Kind = Literal["opened", "closed", "clip", "connection", "score"]
@@ -37,6 +38,11 @@ class Notice:
 
 def to_line(body: dict[str, Any]) -> str:
     return json.dumps(body, ensure_ascii=False)
+
+
+def round_box(box: Box | None) -> list[float] | None:
+    """Left, top, right, bottom, in fractions of the frame."""
+    return None if box is None else [round(side, 4) for side in box]
 
 
 def describe(notice: Notice) -> str:

@@ -11,12 +11,13 @@ videos offline.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ssrl.evaluate.localization import Moment
 from ssrl.model.build import Network
 from ssrl.model.domain import Domain
 from ssrl.store.segments import compute_segment_bounds
@@ -29,6 +30,7 @@ class Window:
 
     def __init__(self, network: Network, size: int) -> None:
         self.network = network.requires_grad_(False)
+        self.size = size
         self._device = next(network.parameters()).device
         self._features: deque[Features] = deque(maxlen=size)
         self._embedded: deque[tuple[Tensor, ...]] = deque(maxlen=size)
@@ -38,7 +40,7 @@ class Window:
         self._features.clear()
         self._embedded.clear()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, features: Features) -> float:
         """Take the next snippet's features, and score it."""
         batch = {
@@ -49,13 +51,16 @@ class Window:
         self._embedded.append(tuple(self.network.embed(batch)))
         count, spread_to = len(self._embedded), self.network.config.spread_to
         rows = compute_segment_bounds(count, spread_to)[:-1] if count < spread_to else np.arange(count)
-        joined = [torch.cat([parts[row] for row in rows], dim=1) for parts in zip(*self._embedded, strict=True)]
-        scores = self.network.relate(joined).scores[0].double().cpu().numpy()
+        scores = self.network.relate(self._join(rows)).scores[0].double().cpu().numpy()
         return float(scores[rows == count - 1].mean())
 
-    def stack_features(self) -> Mapping[int, np.ndarray]:
-        """Scale → (T, N_r, D), of the snippets in the window."""
-        return {scale: np.stack([each[scale] for each in self._features]) for scale in self._features[-1]}
+    def get_moment(self) -> Moment:
+        """The last snippet among those before it."""
+        features = {scale: np.stack([each[scale] for each in self._features]) for scale in self._features[-1]}
+        return Moment(features, len(self._features) - 1, self._join(range(len(self._embedded))))
+
+    def _join(self, rows: Iterable[int]) -> tuple[Tensor, ...]:
+        return tuple(torch.cat([parts[row] for row in rows], dim=1) for parts in zip(*self._embedded, strict=True))
 
 
 class DomainCheck:

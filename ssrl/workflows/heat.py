@@ -7,7 +7,6 @@ the network's contributions (N_r, D) per scale ── traced through the encoder
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,10 +14,9 @@ import numpy as np
 from ssrl.checkpoints import Checkpoint
 from ssrl.errors import UserError
 from ssrl.evaluate.heatmaps import combine_traces
-from ssrl.evaluate.localization import compute_contributions, compute_heat
-from ssrl.evaluate.scoring import Features
+from ssrl.evaluate.localization import Moment, compute_contributions, compute_heat
 from ssrl.extract.encoders import ENCODERS, Encoder
-from ssrl.extract.tracing import trace_contributions
+from ssrl.extract.tracing import can_trace, trace_contributions
 from ssrl.geometry import Geometry
 from ssrl.model.build import Network
 from ssrl.store.reader import Store
@@ -56,8 +54,7 @@ class HeatMaker:
 
     def make(
         self,
-        features: Mapping[int, Features],
-        snippet: int,
+        moment: Moment,
         pixels: np.ndarray | None = None,
         size: tuple[int, int] | None = None,
     ) -> np.ndarray | None:
@@ -67,20 +64,24 @@ class HeatMaker:
         patches are told apart, but not the places in them. None for a network without patches.
         """
         height, width = size or (self.geometry.height, self.geometry.width)
-        traces = self.trace(features, snippet, pixels) if self.where == "contribution" and pixels is not None else None
+        traces = self.trace(moment, pixels) if self.where == "contribution" and pixels is not None else None
         if traces is not None:
             return combine_traces(traces, height, width)
-        heat = compute_heat(self.network, features, snippet, self.geometry, self.where, (height, width))
+        heat = compute_heat(self.network, moment, self.geometry, self.where, (height, width))
         return None if heat is None else heat[None]
 
-    def trace(
-        self, features: Mapping[int, Features], snippet: int, pixels: np.ndarray, signed: bool = False
-    ) -> dict[int, np.ndarray] | None:
+    def explain_coarse(self) -> str:
+        """Why there are no sharp heatmaps, if there are none."""
+        if self.encoder is None:
+            return "the encoder of the features is not at hand"
+        return "the video is not at hand" if can_trace(self.encoder) else f"{self.encoder.name} cannot be traced"
+
+    def trace(self, moment: Moment, pixels: np.ndarray, signed: bool = False) -> dict[int, np.ndarray] | None:
         """What each place raises (if `signed`, also lowers) one snippet's logit by: (f, y, x) per scale; None if the
         encoder cannot be traced.
         """
-        if self.encoder is None:
+        if self.encoder is None or not can_trace(self.encoder):
             return None
-        contributions = compute_contributions(self.network, features, snippet)
+        contributions = compute_contributions(self.network, moment)
         grids = [self.geometry.grid(scale) for scale in self.network.config.scales]
         return trace_contributions(self.encoder, pixels, contributions, grids, signed)

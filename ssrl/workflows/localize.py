@@ -10,6 +10,7 @@ import numpy as np
 
 from ssrl.datasets.pixel_masks import PixelMasks, find_pixel_masks
 from ssrl.errors import UserError
+from ssrl.evaluate.localization import Moment
 from ssrl.evaluate.pixels import RASTER, Localization, LocalizationMeter, rasterize
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.store.reader import Store
@@ -86,7 +87,7 @@ def _measure_video(
             if not rasters:
                 continue
             for where, meter in meters.items():
-                heats = heat.of(where).make(features, snippet, pixels, RASTER)
+                heats = heat.of(where).make(Moment.of(features, snippet), pixels, RASTER)
                 for frame, raster in rasters.items():
                     meter.add(_pick(heats, frame - frames.start, heat.geometry.frames_per_snippet), raster)
 

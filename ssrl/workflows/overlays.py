@@ -18,7 +18,7 @@ from PIL import Image
 
 from ssrl.evaluate.events import RELEASE
 from ssrl.evaluate.heatmaps import draw_overlay
-from ssrl.evaluate.localization import Box, find_hottest_region
+from ssrl.evaluate.localization import Box, Moment, find_hottest_region
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.evaluate.scoring import Features
 from ssrl.extract.readers import open_reader
@@ -72,7 +72,7 @@ def draw_video(
         overlay = None if wish.overlay is None else stack.enter_context(_Overlay(wish.overlay, video, events))
         shrink = None if overlay is None else overlay.shrink
         for snippet, (pixels, pictures) in enumerate(_read_snippets(frames, last, heat.geometry, warm, shrink)):
-            heats = None if pixels is None else heat.make(features, snippet, pixels, size)
+            heats = None if pixels is None else heat.make(Moment.of(features, snippet), pixels, size)
             if heats is not None and pixels is not None:
                 middle = find_peak_frame(video, snippet) - int(video.frame_bounds[snippet])
                 at_middle = heats[middle * len(heats) // heat.geometry.frames_per_snippet]

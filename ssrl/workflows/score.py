@@ -91,7 +91,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     from ssrl.store.writer import StoreWriter
     from ssrl.workflows.heat import make_heat
     from ssrl.workflows.media import MediaKinds, write_media
-    from ssrl.workflows.zoning import take_ignored
+    from ssrl.workflows.zoning import take_ignored_from_video
 
     checkpoint, name, out = request.checkpoint, "the checkpoint", Path(request.out)
     check_output(out / "scores.json")
@@ -118,7 +118,7 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
     )
     heat = make_heat(checkpoint, network, store, request.where, encoder)
     if zones is not None:
-        scored = tuple(take_ignored(video, store, heat, zones) for video in scored)
+        scored = tuple(take_ignored_from_video(video, store, heat, zones) for video in scored)
     facts = {
         "checkpoint": name,
         "encoder": f"{config.encoder}, weights {config.weights}",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +16,11 @@ from ssrl.errors import UserError
 from ssrl.hardware import Device
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ssrl.checkpoints import Checkpoint
     from ssrl.evaluate.events import EventRule
-    from ssrl.extract.runtimes import Runtime
-    from ssrl.watch.notices import Notice
     from ssrl.watch.secrets import Secrets
     from ssrl.watch.sinks import Delivery
-    from ssrl.watch.window import Window
-    from ssrl.workflows.heat import HeatMaker
+    from ssrl.workflows.live import LiveScorer
 
 logger = logging.getLogger(__name__)
 FINISH_SECONDS = 10.0  # for sinks to take what is left at the end
@@ -45,6 +39,7 @@ class WatchRequest:
     secrets: Path | None = None  # lines NAME=VALUE, for the variables in addresses
     name: str | None = None  # of the camera; None: its host, or the file's name
     weights: str | None = None  # file of the encoder's weights; None: as in the checkpoint
+    zones: Path | None = None  # file of parts of the frame to watch or to ignore
     false_alarms: float = 0.01  # share of a normal video's snippets that may raise an alarm
     patience: int = 2  # quiet snippets that end an event
     min_snippets: int = 2  # of an event
@@ -97,53 +92,33 @@ def _watch(
     request: WatchRequest, secrets: Secrets, tell: Callable[[dict[str, Any]], None], stop: threading.Event
 ) -> WatchResult:
     from ssrl.checkpoints import Checkpoint, load_checkpoint
-    from ssrl.extract.runtimes import choose_runtime
-    from ssrl.hardware import choose_device
     from ssrl.watch.addresses import parse_address
     from ssrl.watch.clips import Recorder
     from ssrl.watch.connection import Frames
     from ssrl.watch.events import ClipRule, EventLog
+    from ssrl.watch.pictures import PictureMaker
     from ssrl.watch.source import Lost, Restored, Source
-    from ssrl.watch.window import DomainCheck, Window
-    from ssrl.workflows.encoders import load_same_encoder
-    from ssrl.workflows.heat import HeatMaker
 
     address = parse_address(secrets.expand(request.source), request.follow)
     checkpoint, checkpoint_name = request.checkpoint, "the checkpoint"
     if not isinstance(checkpoint, Checkpoint):
         checkpoint, checkpoint_name = load_checkpoint(checkpoint), str(checkpoint)
-    encoder = load_same_encoder(checkpoint, checkpoint_name, request.weights)
-    assert checkpoint.features is not None
-    config = checkpoint.features.config.with_scales(checkpoint.model.scales)
-    geometry = config.geometry
-    settings = choose_runtime(encoder, device=request.device, precision=config.precision)
-    runtime = settings.make_runtimes(geometry)(config.scales)
-    encode = _make_encode(runtime, config.reuse_static)
-    window = Window(checkpoint.build_network(choose_device(request.device)), request.window)
-    maker = HeatMaker(window.network, geometry, encoder=encoder)
-    _warm_up(runtime, window, maker)
     name = request.name or secrets.hide(address.default_name)
     rule = make_rule(checkpoint, request)
-    logger.info(f"{name}: {settings}; an event begins at a score of {rule.threshold:.3g}")
-
+    scorer = _open_scorer(request, checkpoint, checkpoint_name, name, rule)
     deliveries = _open_sinks(request, secrets, name, rule.threshold)
     clips = ClipRule(any("clip" in each.kinds for each in deliveries), request.clip_before, request.clip_after)
     recorder = Recorder(FIRST_SECONDS if clips.wanted else 0.0)
-
-    def notify(notice: Notice) -> None:
-        for each in deliveries:
-            each.put(notice)
-
-    log = EventLog(name, rule, clips, recorder, tell, notify)
-    source = Source(address, Frames(geometry, request.fps, request.realtime, request.timeout), recorder, stop)
-    domain = DomainCheck(checkpoint.domain, request.window)
+    pictures = PictureMaker(deliveries)
+    log = EventLog(name, rule, clips, recorder, scorer, tell, pictures)
+    source = Source(address, Frames(scorer.geometry, request.fps, request.realtime, request.timeout), recorder, stop)
     dropping, num_snippets = _DropWarning(name), 0
+    pictures.start()
     try:
         for item in source.watch():
             if isinstance(item, Lost):
                 log.close()
-                window.clear()
-                encode = _make_encode(runtime, config.reuse_static)
+                scorer.clear()
                 logger.warning(f"{name}: connection lost: {item.reason}")
                 log.report_connection("lost", item.time, reason=item.reason)
             elif isinstance(item, Restored):
@@ -156,55 +131,52 @@ def _watch(
                     recorder.before_seconds = request.clip_before + late * snippet_seconds
                 if not num_snippets:
                     _compare_rates(checkpoint, request.fps or source.rate, name)
-                features = {scale: each[0].astype(config.dtype) for scale, each in encode(item.pixels).items()}
-                score = window.score(features)
-                if (distance := domain.add(features)) is not None and distance > 1:
+                score, distance = scorer.score(item.pixels)
+                if distance is not None and distance > 1:
                     logger.warning(
                         f"{name} is unlike the videos that this checkpoint was trained on ({distance:.1f} times their "
                         f"distance), so its scores mean little; train on videos of this camera too"
                     )
-                heat, sharpen = None, None
-                if log.may_be_event(score):
-                    seen = window.stack_features()
-                    heat = _make_heat(maker, seen)
-                    sharpen = partial(_make_heat, maker, seen, item.pixels.copy()) if log.is_hottest(score) else None
-                log.add(item, score, heat, source.dropped_frames, time.monotonic, sharpen)
+                log.add(item, score, source.dropped_frames, time.monotonic)
                 dropping.check(source.dropped_frames)
                 num_snippets += 1
             log.finish_clips()
     finally:
         log.close()
         log.finish_clips(is_end=True)
+        pictures.finish()
         undelivered = _finish(deliveries)
     return WatchResult(num_snippets, log.num_events, source.dropped_frames, undelivered)
 
 
-def _make_encode(runtime: Runtime, reuse_static: bool) -> Callable[[np.ndarray], dict[int, np.ndarray]]:
-    """(L, H, W, 3) uint8 → one array (1, N_r, D) per scale, as the features of the checkpoint were made."""
-    from ssrl.extract.reuse import StaticReuse
+def _open_scorer(
+    request: WatchRequest, checkpoint: Checkpoint, checkpoint_name: str, name: str, rule: EventRule
+) -> LiveScorer:
+    from ssrl.evaluate.events import RELEASE
+    from ssrl.evaluate.zones import load_zones
+    from ssrl.extract.runtimes import choose_runtime
+    from ssrl.extract.tracing import can_trace
+    from ssrl.hardware import choose_device
+    from ssrl.watch.window import Window
+    from ssrl.workflows.encoders import load_same_encoder
+    from ssrl.workflows.heat import HeatMaker
+    from ssrl.workflows.live import CameraZones, LiveScorer
+    from ssrl.workflows.zoning import explain_limit
 
-    return StaticReuse(runtime).encode if reuse_static else lambda pixels: runtime.encode_snippets(pixels[None])
-
-
-def _make_heat(
-    maker: HeatMaker, features: Mapping[int, np.ndarray], pixels: np.ndarray | None = None
-) -> np.ndarray | None:
-    """Where in the last snippet, at its middle: (H, W) in 0..1, sharp if its pixels are given; None for a network
-    without patches.
-    """
-    heats = maker.make(features, len(next(iter(features.values()))) - 1, pixels)
-    return None if heats is None else heats[len(heats) // 2]
-
-
-def _warm_up(runtime: Runtime, window: Window, maker: HeatMaker) -> None:
-    """Compile what is compiled on first use, before a camera's frames queue up."""
-    import numpy as np
-
-    geometry = maker.geometry
-    blank = np.zeros((1, geometry.frames_per_snippet, geometry.height, geometry.width, 3), np.uint8)
-    window.score({scale: each[0] for scale, each in runtime.encode_snippets(blank).items()})
-    _make_heat(maker, window.stack_features(), blank[0])
-    window.clear()
+    zones = None if request.zones is None else load_zones(request.zones)
+    encoder = load_same_encoder(checkpoint, checkpoint_name, request.weights)
+    assert checkpoint.features is not None
+    config = checkpoint.features.config.with_scales(checkpoint.model.scales)
+    settings = choose_runtime(encoder, device=request.device, precision=config.precision)
+    runtime = settings.make_runtimes(config.geometry)(config.scales)
+    window = Window(checkpoint.build_network(choose_device(request.device)), request.window)
+    heat = HeatMaker(window.network, config.geometry, encoder=encoder)
+    if zones is not None and not can_trace(encoder):
+        logger.warning(f"{name}: {explain_limit(heat)}")
+    ignoring = None if zones is None else CameraZones(zones, name, RELEASE * rule.threshold)
+    scorer = LiveScorer(runtime, config, window, heat, checkpoint.domain, ignoring)
+    logger.info(f"{name}: {settings}; an event begins at a score of {rule.threshold:.3g}")
+    return scorer
 
 
 def make_rule(checkpoint: Checkpoint, request: WatchRequest) -> EventRule:

@@ -7,6 +7,8 @@ Blending the features of ignored patches (`ssrl.evaluate.zones`) leaves what the
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from ssrl.evaluate.events import RELEASE
+from ssrl.evaluate.localization import Moment
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.evaluate.zones import Zones
 from ssrl.store.reader import Store
@@ -23,7 +26,22 @@ if TYPE_CHECKING:
     from ssrl.workflows.heat import HeatMaker
 
 
-def take_ignored(video: VideoScores, store: Store, heat: HeatMaker, zones: Zones) -> VideoScores:
+logger = logging.getLogger(__name__)
+HIGHEST = 1 - 1e-9  # score that a logit is taken of
+
+
+def take_ignored(score: float, traces: Mapping[int, np.ndarray], zones: Zones, video_id: str) -> float:
+    """A snippet's score without what ignored places add to it, given what each place does: (f, y, x) per scale."""
+    ignored = sum(float(each[:, ~zones.draw(video_id, *each.shape[1:])].sum()) for each in traces.values())
+    return float(expit(logit(min(score, HIGHEST)) - ignored))
+
+
+def explain_limit(heat: HeatMaker) -> str:
+    """What zones cannot do, where places cannot be told apart within a patch."""
+    return f"zones act on patches alone: the whole frame still sees what they ignore, since {heat.explain_coarse()}"
+
+
+def take_ignored_from_video(video: VideoScores, store: Store, heat: HeatMaker, zones: Zones) -> VideoScores:
     """Lower the scores that are near the threshold or above it, if the video is at hand and its encoder can be traced.
 
     The scores are those of the blended features.
@@ -32,13 +50,16 @@ def take_ignored(video: VideoScores, store: Store, heat: HeatMaker, zones: Zones
     if zones.draw(video.id, geometry.height, geometry.width).all():
         return video
     high = set(np.flatnonzero(video.scores >= RELEASE * video.threshold).tolist())
-    scores = video.scores.astype(np.float64)
+    scores, num_lowered = video.scores.astype(np.float64), 0
     with store.open_video(video.id, heat.network.config.scales) as (features, _):
         watched = zones.apply(video.id, features, heat.network, geometry)
         for snippet, pixels in enumerate(read_snippets(video, geometry) if high else ()):
             if pixels is None or snippet not in high:
                 continue
-            for trace in (heat.trace(watched, snippet, pixels, signed=True) or {}).values():
-                ignored = ~zones.draw(video.id, *trace.shape[1:])
-                scores[snippet] = expit(logit(scores[snippet]) - float(trace[:, ignored].sum()))
+            traces = heat.trace(Moment.of(watched, snippet), pixels, signed=True)
+            if traces is not None:
+                scores[snippet] = take_ignored(scores[snippet], traces, zones, video.id)
+                num_lowered += 1
+    if num_lowered < len(high):
+        logger.warning(f"{video.id}, {len(high) - num_lowered} snippets with high scores: {explain_limit(heat)}")
     return replace(video, scores=scores)

@@ -13,7 +13,7 @@ from ssrl.checkpoints import load_checkpoint
 from ssrl.config import LossConfig, TrainConfig
 from ssrl.errors import UserError
 from ssrl.evaluate import scoring
-from ssrl.evaluate.localization import compute_attention_masks, compute_contribution_masks
+from ssrl.evaluate.localization import Moment, compute_attention_masks, compute_contribution_masks
 from ssrl.evaluate.scoring import (
     score_snippets,
     score_split,
@@ -47,7 +47,7 @@ def test_recipes_for_any_number_of_videos_find_a_planted_anomaly(store: Store, t
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     for record in store.records("test"):
         if record.video.label:
-            masks = compute_contribution_masks(network, store.all_features(record.id, (1, 2)), 4, grids)
+            masks = compute_contribution_masks(network, Moment.of(store.all_features(record.id, (1, 2)), 4), grids)
             assert masks[2].argmax() == 0  # the planted patch
 
 
@@ -65,7 +65,9 @@ def test_the_map_of_the_linear_model_is_its_exact_decomposition(store: Store, tm
     highest = torch.nn.functional.one_hot(x.argmax(dim=0), len(x)).T  # (6, D)
     parts = x @ weights[:D] / len(x) + (highest * x) @ weights[D:]
     expected = (parts.clamp(min=0) / parts.max()).view(2, 3).numpy()
-    np.testing.assert_allclose(compute_contribution_masks(network, features, 4, grids)[2], expected, atol=1e-4)
+    np.testing.assert_allclose(
+        compute_contribution_masks(network, Moment.of(features, 4), grids)[2], expected, atol=1e-4
+    )
     both = torch.stack([x + fixed.patch_mean, fixed.patch_mean.expand_as(x)])[None]
     logits = network.linear_logits(network.prepare({2: both}))[0]
     assert torch.allclose(parts.sum(), logits[0] - logits[1], atol=1e-4)
@@ -289,7 +291,7 @@ def test_the_map_points_at_the_planted_patch(tmp_path: Path) -> None:
     hits = []
     for record in store.records("test"):
         if record.video.label:
-            masks = compute_contribution_masks(network, {2: store.features(record.id, 2)}, 4, grids)
+            masks = compute_contribution_masks(network, Moment.of({2: store.features(record.id, 2)}, 4), grids)
             assert masks[2].shape == (2, 3) and masks[2].max() == 1
             hits.append(masks[2].argmax() == 0)
     assert len(hits) == 16 and np.mean(hits) > 0.75
@@ -299,7 +301,7 @@ def test_attention_masks_have_the_shape_of_the_grids(store: Store) -> None:
     network = SSRL(paper_model(D, (1, 2, 4))).eval()
     grids = {grid.scale: grid for grid in store.config.geometry.grids}
     features = {scale: store.features(store.ids()[0], scale) for scale in (1, 2, 4)}
-    masks = compute_attention_masks(network, features, 0, grids)
+    masks = compute_attention_masks(network, Moment.of(features, 0), grids)
     assert {scale: mask.shape for scale, mask in masks.items()} == {2: (2, 3), 4: (4, 7)}
     without = SSRL(replace(network.config, psr=None)).eval()
-    assert compute_attention_masks(without, features, 0, grids) == {}
+    assert compute_attention_masks(without, Moment.of(features, 0), grids) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from ssrl.errors import UserError
+from ssrl.watch import pictures
 from ssrl.watch import source as source_module
 from ssrl.watch.addresses import parse_address
 from ssrl.watch.window import Window
@@ -87,10 +89,12 @@ def test_an_event_is_told_with_its_region_clip_and_picture(checkpoint: Path, sce
     assert closed["end_seconds"] == pytest.approx(5 * SNIPPET_SECONDS, abs=0.002)
     states = [line["state"] for line in live.of("snippet")]
     assert states == ["quiet"] * 3 + ["open"] * 3 + ["quiet"] * 2  # told at the second snippet, over after two
-    left, top, right, bottom = opened["region"]
+    assert opened["region"] == [0, 0, 0.3333, 0.5]  # told at once, by patches
+    told = read_lines((out / "events.jsonl").read_text())
+    assert [{**line, "region": None} for line in told] == [{**line, "region": None} for line in (opened, closed)]
+    left, top, right, bottom = told[0]["region"]  # of the traced heatmap
     reach = 0.15  # of the encoder's cells, beyond the field's edges at one half
     assert 0 <= left < right <= 0.5 + reach and 0 <= top < 0.5 + reach and top < bottom <= 0.5 + 2 * reach
-    assert read_lines((out / "events.jsonl").read_text()) == [opened, closed]
     assert (out / f"{opened['event']}.jpg").stat().st_size > 1000
     frames, codec = read_clip(out / f"{opened['event']}.mp4")
     assert codec == "h264"
@@ -98,6 +102,33 @@ def test_an_event_is_told_with_its_region_clip_and_picture(checkpoint: Path, sce
     assert expected - 2 <= len(frames) <= expected + 8 + 2  # from a key frame on, every 8 frames
     is_busy = [frame[:48, :105].std() > 50 for frame in frames]
     assert sum(is_busy) == 48 and not is_busy[0] and not is_busy[-1]
+
+
+def test_what_happens_in_an_ignored_zone_opens_no_event(checkpoint: Path, scene: Path, tmp_path: Path) -> None:
+    """The field fills the frame's left upper quarter; the whole frame sees it too."""
+    corner = [[0, 0], [0.65, 0], [0.65, 0.8], [0, 0.8]]
+    zones = tmp_path / "zones.json"
+    zones.write_text(json.dumps({"zones": [{"name": "road", "mode": "ignore", "points": corner}]}))
+    live = Watch(str(scene), checkpoint, zones=zones)
+    assert live.finish().num_events == 0 and all(line["score"] < 0.5 for line in live.of("snippet"))
+    zones.write_text(json.dumps({"zones": [{"name": "road", "mode": "watch", "points": corner}]}))
+    assert Watch(str(scene), checkpoint, zones=zones).finish().num_events == 1
+    zones.write_text('{"zones": [{"name": "road", "mode": "ignore", "points": [[0, 0], [1, 0], [1, 1.5]]}]}')
+    with pytest.raises(UserError, match=r"in 0\.\.1"):
+        Watch(str(scene), checkpoint, zones=zones).finish()
+
+
+def test_an_event_is_told_without_the_picture_that_cannot_be_made(
+    checkpoint: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(pictures, "draw_overlay", fail)
+    out = tmp_path / "events"
+    assert Watch(str(scene), checkpoint, sinks=[str(out)]).finish().num_events == 1
+    assert [line["state"] for line in read_lines((out / "events.jsonl").read_text())] == ["opened", "closed"]
+    assert "its picture cannot be made" in caplog.text and not list(out.glob("*.jpg"))
 
 
 def test_other_codings_become_h264(checkpoint: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ssrl.errors import UserError
-from ssrl.evaluate.localization import compute_contribution_masks
+from ssrl.evaluate.localization import Moment, compute_contribution_masks
 from ssrl.evaluate.scoring import score_snippets
 from ssrl.evaluate.zones import Zone, Zones, load_zones
 from ssrl.geometry import Geometry
@@ -110,6 +110,8 @@ def test_what_is_ignored_neither_scores_nor_glows() -> None:
     watched = elsewhere.apply("v", loud, network, GEOMETRY)
     np.testing.assert_allclose(score_snippets(network, watched)[0], seen, atol=1e-6)
     grids = {2: GEOMETRY.grid(2)}
-    assert compute_contribution_masks(network, watched, 20, grids)[2][0, 0] == 1
-    there = compute_contribution_masks(network, zones["there"].apply("v", loud, network, GEOMETRY), 20, grids)
+    assert compute_contribution_masks(network, Moment.of(watched, 20), grids)[2][0, 0] == 1
+    there = compute_contribution_masks(
+        network, Moment.of(zones["there"].apply("v", loud, network, GEOMETRY), 20), grids
+    )
     assert not there[2].any()
