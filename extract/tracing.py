@@ -23,6 +23,7 @@ from ssrl.extract.encoders import Encoder
 from ssrl.extract.snippets import tile
 from ssrl.geometry import Grid
 
+TRACED_SHARE = 0.1  # of the largest contribution of a patch, below which one is divided evenly among its cells
 TINY = 1e-6  # a feature below it has no cells to speak of
 
 
@@ -50,7 +51,8 @@ def trace_contributions(
 ) -> dict[int, np.ndarray] | None:
     """Divide what each feature of a snippet (L, H, W, 3) uint8 contributes among the cells it was pooled from.
 
-    `contributions` hold one tensor (N_r, D) per scale; negative ones are left out, unless `signed`. Returns one array
+    `contributions` hold one tensor (N_r, D) per scale; negative ones are left out, unless `signed`. Patches that
+    contribute little are not encoded, which saves most of the time: theirs is spread evenly. Returns one array
     (f, rows * y, cols * x) float32 per scale, which sums to them; None if the encoder's features cannot be traced.
     """
     network = encoder.network
@@ -58,19 +60,23 @@ def trace_contributions(
         return None
     with torch.no_grad():
         pixels = encoder.prepare(torch.from_numpy(snippet)[None])  # (1, L, H, W, K)
-    kept = {scale: each if signed else each.clamp(min=0) for scale, each in contributions.items()}
-    return {grid.scale: _trace(network, pixels, kept[grid.scale], grid) for grid in grids}
+    kept = {scale: (each if signed else each.clamp(min=0)).detach().cpu() for scale, each in contributions.items()}
+    amounts = {grid.scale: kept[grid.scale].abs().sum(dim=1) for grid in grids}  # (N,)
+    least = TRACED_SHARE * max((float(each.max()) for each in amounts.values()), default=0.0)
+    return {grid.scale: _trace(network, pixels, kept[grid.scale], grid, amounts[grid.scale] >= least) for grid in grids}
 
 
-def _trace(network: Traceable, pixels: Tensor, contributions: Tensor, grid: Grid) -> np.ndarray:
+def _trace(network: Traceable, pixels: Tensor, contributions: Tensor, grid: Grid, is_traced: Tensor) -> np.ndarray:
+    is_traced[0] |= not is_traced.any()  # one tells how many cells there are
     with torch.no_grad():
-        cells = network.encode_cells(tile(pixels, grid).permute(0, 4, 1, 2, 3)).float()
+        cells = network.encode_cells(tile(pixels, grid)[is_traced].permute(0, 4, 1, 2, 3)).float()
     cells.requires_grad_()
-    features = network.pool_cells(cells)  # (N, D)
-    per_unit = contributions.detach().cpu() / features.detach().clamp(min=TINY)
+    features = network.pool_cells(cells)  # (n, D), of the n patches to trace
+    per_unit = contributions[is_traced] / features.detach().clamp(min=TINY)
     (features * per_unit).sum().backward()
     assert cells.grad is not None
-    divided = (cells.grad * cells.detach()).sum(dim=1)  # (N, f, y, x)
-    _, f, y, x = divided.shape
+    f, y, x = cells.shape[2:]
+    divided = contributions.sum(dim=1)[:, None, None, None].repeat(1, f, y, x) / (f * y * x)  # (N, f, y, x)
+    divided[is_traced] = (cells.grad * cells.detach()).sum(dim=1)
     placed = divided.unflatten(0, (grid.rows, grid.cols)).permute(2, 0, 3, 1, 4)  # (f, rows, y, cols, x)
     return np.asarray(placed.reshape(f, grid.rows * y, grid.cols * x))

@@ -16,6 +16,7 @@ from ssrl.evaluate.localization import Moment
 from ssrl.evaluate.zones import WatchedFeatures, Zones
 from ssrl.extract.reuse import StaticReuse
 from ssrl.extract.runtimes import Runtime
+from ssrl.hardware import one_thread
 from ssrl.model.domain import Domain
 from ssrl.watch.pictures import MakeHeat
 from ssrl.watch.window import DomainCheck, Window
@@ -65,7 +66,8 @@ class LiveScorer:
         there are enough snippets.
         """
         features = self._encode(pixels)
-        score = self._window.score(features)
+        with one_thread():
+            score = self._window.score(features)
         if self._zones is not None and score >= self._zones.from_score:
             trace = self._heat.trace(self._window.get_moment(), pixels, signed=True)
             score = take_ignored(score, trace or {}, self._zones.zones, self._zones.camera)
@@ -94,7 +96,8 @@ class LiveScorer:
         return zones.zones.apply(zones.camera, features, self._window.network, self.geometry)
 
     def _make_heat(self, moment: Moment, pixels: np.ndarray | None) -> np.ndarray | None:
-        heats = self._heat.make(moment, pixels)
+        with one_thread():
+            heats = self._heat.make(moment, pixels)
         return None if heats is None else heats[len(heats) // 2]
 
     def _warm_up(self) -> None:

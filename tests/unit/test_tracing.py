@@ -56,6 +56,20 @@ def test_cells_share_out_exactly_what_their_feature_contributes(name: str, weigh
     np.testing.assert_allclose(by_patch.sum(axis=(0, 2, 4)).ravel(), expected.numpy(), rtol=1e-3)
 
 
+def test_what_contributes_little_is_spread_evenly_over_its_patch() -> None:
+    encoder, snippet, grid = load_encoder("micro3d"), make_snippet(5, 5), GEOMETRY.grid(2)
+    features = encode(encoder, snippet, grid)
+    amounts = torch.tensor([1.0, 0.09, 0.0, -0.09, 0.0, 0.05])  # by patch, in parts of the first one's
+    contributions = features[0].repeat(6, 1) * amounts[:, None]
+    traces = trace_contributions(encoder, snippet, {2: contributions}, [grid], signed=True)
+    assert traces is not None
+    f, height, width = traces[2].shape
+    by_patch = traces[2].reshape(f, 2, height // 2, 3, width // 3).transpose(1, 3, 0, 2, 4).reshape(6, -1)
+    spread = np.ptp(by_patch, axis=1)
+    assert spread[0] > 0 and not spread[1:].any()
+    np.testing.assert_allclose(by_patch.sum(axis=1), contributions.sum(dim=1), rtol=1e-3)
+
+
 def test_features_that_are_no_pooled_cells_cannot_be_traced() -> None:
     encoder = load_encoder("swin3d_t", "random:0")
     assert trace_contributions(encoder, make_snippet(5, 5), {}, []) is None
