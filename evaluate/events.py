@@ -19,6 +19,7 @@ from ssrl.errors import UserError
 from ssrl.evaluate.protocol import THRESHOLD, VideoScores
 
 RELEASE = 0.8  # of the threshold
+EVEN = 0.5  # calibrated scores below it are normal rather than not
 ABOVE_ALL = math.nextafter(1.0, 2.0)  # a measured threshold that no score reaches
 
 
@@ -27,7 +28,7 @@ class EventRule:
     """When an event begins, goes on and ends. Scores lie in 0..1; lengths are in snippets."""
 
     threshold: float = THRESHOLD
-    release: float | None = None  # at most the threshold; None: RELEASE times it
+    release: float | None = None  # at most the threshold; None: see `choose_release`
     patience: int = 2  # snippets below the release level that end an event
     min_snippets: int = 2
 
@@ -41,7 +42,14 @@ class EventRule:
 
     @property
     def release_level(self) -> float:
-        return RELEASE * self.threshold if self.release is None else self.release
+        return choose_release(self.threshold) if self.release is None else self.release
+
+
+def choose_release(threshold: float) -> float:
+    """The score down to which an event goes on: a share of the threshold, and of its distance from even odds, so that
+    the events of an unsure network, whose scores lie about these odds, end too.
+    """
+    return RELEASE * threshold if threshold <= EVEN else max(RELEASE * threshold, (threshold + EVEN) / 2)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ssrl.evaluate.events import RELEASE
+from ssrl.evaluate.events import choose_release
 from ssrl.evaluate.heatmaps import draw_overlay
 from ssrl.evaluate.localization import Box, Moment, find_hottest_region
 from ssrl.evaluate.protocol import VideoScores
@@ -90,7 +90,7 @@ def draw_video(
 
 def compute_strengths(video: VideoScores) -> np.ndarray:
     """How strong the heat of each snippet is (T,), in 0..1: none below the score that ends an event."""
-    knots = [RELEASE * video.threshold, video.threshold, max(1.0, video.threshold + 1e-6)]
+    knots = [choose_release(video.threshold), video.threshold, max(1.0, video.threshold + 1e-6)]
     strengths: np.ndarray = np.interp(video.scores, knots, [0, STRENGTH_AT_THRESHOLD, 1])
     return strengths
 

@@ -152,7 +152,6 @@ def _watch(
 def _open_scorer(
     request: WatchRequest, checkpoint: Checkpoint, checkpoint_name: str, name: str, rule: EventRule
 ) -> LiveScorer:
-    from ssrl.evaluate.events import RELEASE
     from ssrl.evaluate.zones import load_zones
     from ssrl.extract.runtimes import choose_runtime
     from ssrl.extract.tracing import can_trace
@@ -173,7 +172,7 @@ def _open_scorer(
     heat = HeatMaker(window.network, config.geometry, encoder=encoder)
     if zones is not None and not can_trace(encoder):
         logger.warning(f"{name}: {explain_limit(heat)}")
-    ignoring = None if zones is None else CameraZones(zones, name, RELEASE * rule.threshold)
+    ignoring = None if zones is None else CameraZones(zones, name, rule.release_level)
     scorer = LiveScorer(runtime, config, window, heat, checkpoint.domain, ignoring)
     logger.info(f"{name}: {settings}; an event begins at a score of {rule.threshold:.3g}")
     return scorer

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit, logit
 
-from ssrl.evaluate.events import RELEASE
+from ssrl.evaluate.events import choose_release
 from ssrl.evaluate.localization import Moment
 from ssrl.evaluate.protocol import VideoScores
 from ssrl.evaluate.zones import Zones
@@ -49,7 +49,7 @@ def take_ignored_from_video(video: VideoScores, store: Store, heat: HeatMaker, z
     geometry = heat.geometry
     if zones.draw(video.id, geometry.height, geometry.width).all():
         return video
-    high = set(np.flatnonzero(video.scores >= RELEASE * video.threshold).tolist())
+    high = set(np.flatnonzero(video.scores >= choose_release(video.threshold)).tolist())
     scores, num_lowered = video.scores.astype(np.float64), 0
     with store.open_video(video.id, heat.network.config.scales) as (features, _):
         watched = zones.apply(video.id, features, heat.network, geometry)

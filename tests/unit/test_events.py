@@ -38,6 +38,11 @@ def test_an_event_is_told_when_it_is_long_enough_and_when_it_is_over() -> None:
     assert tracker.event is None and tracker.finish() is None  # the last snippet alone is too short
 
 
+@pytest.mark.parametrize("threshold, release", [(0.4, 0.32), (0.5, 0.4), (0.56, 0.53), (0.9, 0.72)])
+def test_events_end_above_even_odds(threshold: float, release: float) -> None:
+    assert EventRule(threshold).release_level == pytest.approx(release)
+
+
 def test_a_threshold_above_all_scores_finds_nothing() -> None:
     assert track_events([1.0, 1.0, 1.0], EventRule(float(np.nextafter(1, 2)))) == ()
 
