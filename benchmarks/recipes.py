@@ -95,6 +95,7 @@ PARTS: Mapping[str, Callable[[BlendConfig], Sequence[float]]] = {
 @click.option(
     "--log", default="docs/recipes.jsonl", show_default=True, type=click.Path(path_type=Path), help="Results."
 )
+@click.option("--log-only", is_flag=True, help="Train nothing: a page of what the log has, where rows may lack seeds.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The page.")
 @click.option("--remark", default="", help="A paragraph for the page, on the stores or on how the recipes came about.")
 def main(
@@ -104,6 +105,7 @@ def main(
     drawn: str,
     runs: Path,
     log: Path,
+    log_only: bool,
     out: Path,
     remark: str,
 ) -> None:
@@ -111,7 +113,7 @@ def main(
     names = recipes.split(",")
     words = ["python", "-m", "benchmarks.recipes", *(f"features/{store.name}" for store in stores)]
     words += ["--recipes", recipes, "--seeds", ",".join(map(str, seeds))]
-    words += [*(["--train", drawn] if drawn else []), "--out", str(out)]
+    words += [*(["--train", drawn] if drawn else []), *(["--log-only"] if log_only else []), "--out", str(out)]
     blocks = [
         "# Recipes",
         f"    {shlex.join(words)}{' --remark ...' if remark else ''}",
@@ -127,7 +129,9 @@ def main(
         rows = []
         for name in names:
             used = seeds[:1] if name == "linear" and not drawn else seeds
-            rows.append([name, *format_row([measure(by_seed[seed], name, seed, runs, log) for seed in used])])
+            found = [measure(by_seed[seed], name, seed, None if log_only else runs, log) for seed in used]
+            if aucs := [each for each in found if each is not None]:
+                rows.append([name, *format_row(aucs)])
         header = ["recipe", "seeds", *(f"stage {stage}" for stage in range(1, len(rows[0]) - 2)), "gain"]
         blocks += [f"## {describe(store)}", format_table(header, rows, "l" + "r" * (len(header) - 1))]
     write_text(out, "\n\n".join(blocks) + "\n")
@@ -152,13 +156,15 @@ class DrawnStore(Store):
         return replace(record, video=replace(record.video, split=split))
 
 
-def measure(store: Store, name: str, seed: int, runs: Path, log: Path) -> list[float]:
-    """The frame AUC of each stage in per cent. It is looked up in the log; a run is trained if it is not finished."""
+def measure(store: Store, name: str, seed: int, runs: Path | None, log: Path) -> list[float] | None:
+    """The frame AUC of each stage in per cent. It is looked up in the log; otherwise a run is trained, or continued, in
+    `runs`, where that is given.
+    """
     features = f"{store.config.fingerprint} {fingerprint_videos(store)}"
     key = {"store": store.root.name, "features": features, "recipe": name, "seed": seed}
     entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     known = next((entry["aucs"] for entry in entries if {**entry, **key} == entry), None)
-    if known is None:
+    if known is None and runs is not None:
         known = train(store, name, seed, runs)
         write_text(log, "".join(f"{json.dumps(entry)}\n" for entry in [*entries, {**key, "aucs": known}]))
     return known
