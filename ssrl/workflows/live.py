@@ -68,9 +68,9 @@ class LiveScorer:
         features = self._encode(pixels)
         with one_thread():
             score = self._window.score(features)
-        if self._zones is not None and score >= self._zones.from_score:
-            trace = self._heat.trace(self._window.get_moment(), pixels, signed=True)
-            score = take_ignored(score, trace or {}, self._zones.zones, self._zones.camera)
+            if self._zones is not None and score >= self._zones.from_score:
+                trace = self._heat.trace(self._window.get_moment(), pixels, signed=True)
+                score = take_ignored(score, trace or {}, self._zones.zones, self._zones.camera)
         return score, self._domain.add(features)
 
     def make_heat(self) -> np.ndarray | None:
