@@ -132,6 +132,8 @@ def main(
             found = [measure(by_seed[seed], name, seed, None if log_only else runs, log) for seed in used]
             if aucs := [each for each in found if each is not None]:
                 rows.append([name, *format_row(aucs)])
+        if not rows:
+            raise click.UsageError(f"the log has none of these recipes on {store.root.name}; leave out --log-only")
         header = ["recipe", "seeds", *(f"stage {stage}" for stage in range(1, len(rows[0]) - 2)), "gain"]
         blocks += [f"## {describe(store)}", format_table(header, rows, "l" + "r" * (len(header) - 1))]
     write_text(out, "\n\n".join(blocks) + "\n")

@@ -19,7 +19,7 @@ from ssrl.errors import UserError
 from ssrl.evaluate.protocol import THRESHOLD, VideoScores
 
 RELEASE = 0.8  # of the threshold
-EVEN = 0.5  # calibrated scores below it are normal rather than not
+EVEN = 0.5  # a calibrated score below it is more likely normal than abnormal
 ABOVE_ALL = math.nextafter(1.0, 2.0)  # a measured threshold that no score reaches
 
 
@@ -46,8 +46,8 @@ class EventRule:
 
 
 def choose_release(threshold: float) -> float:
-    """The score down to which an event goes on: a share of the threshold, and of its distance from even odds, so that
-    the events of an unsure network, whose scores lie about these odds, end too.
+    """The score down to which an event goes on: a share of the threshold, but at least halfway from even odds to a
+    threshold above them. So the events of an unsure network, whose scores lie about these odds, end too.
     """
     return RELEASE * threshold if threshold <= EVEN else max(RELEASE * threshold, (threshold + EVEN) / 2)
 

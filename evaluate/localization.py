@@ -33,7 +33,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One snippet among its neighbors, as many as the network was trained on."""
+    """One snippet among its neighbors: offline as many as the network was trained on, live those of the window."""
 
     features: Mapping[int, np.ndarray]  # scale → (T, N_r, D)
     place: int  # of the snippet among the T

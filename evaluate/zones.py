@@ -81,13 +81,20 @@ class Zones:
 
     def draw(self, video_id: str, rows: int, cols: int) -> np.ndarray:
         """Whether the middle of each cell is watched: (rows, cols) bool."""
-        zones = [zone for zone in self.zones if fnmatchcase(video_id, zone.videos)]
+        zones = self._find(video_id)
         y, x = np.mgrid[0:rows, 0:cols]
         points = np.stack([(x.ravel() + 0.5) / cols, (y.ravel() + 0.5) / rows], axis=1)
         is_watched = np.full(len(points), not any(zone.mode == "watch" for zone in zones))
         for zone in sorted(zones, key=lambda zone: zone.mode, reverse=True):  # to watch, then to ignore
             is_watched[zone.covers(points)] = zone.mode == "watch"
         return is_watched.reshape(rows, cols)
+
+    def concern(self, video_id: str) -> bool:
+        """Whether any zone holds for a video."""
+        return bool(self._find(video_id))
+
+    def _find(self, video_id: str) -> list[Zone]:
+        return [zone for zone in self.zones if fnmatchcase(video_id, zone.videos)]
 
     def apply(
         self, video_id: str, features: Mapping[int, Features], network: Network, geometry: Geometry

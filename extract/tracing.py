@@ -23,7 +23,7 @@ from ssrl.extract.encoders import Encoder
 from ssrl.extract.snippets import tile
 from ssrl.geometry import Grid
 
-TRACED_SHARE = 0.1  # of the largest contribution of a patch, below which one is divided evenly among its cells
+TRACED_SHARE = 0.1  # of the largest contribution of a patch; patches below it are not traced, but spread evenly
 TINY = 1e-6  # a feature below it has no cells to speak of
 
 
@@ -63,11 +63,13 @@ def trace_contributions(
     kept = {scale: (each if signed else each.clamp(min=0)).detach().cpu() for scale, each in contributions.items()}
     amounts = {grid.scale: kept[grid.scale].abs().sum(dim=1) for grid in grids}  # (N,)
     least = TRACED_SHARE * max((float(each.max()) for each in amounts.values()), default=0.0)
-    return {grid.scale: _trace(network, pixels, kept[grid.scale], grid, amounts[grid.scale] >= least) for grid in grids}
+    is_traced = {scale: (each >= least) & (each > 0) for scale, each in amounts.items()}
+    return {grid.scale: _trace(network, pixels, kept[grid.scale], grid, is_traced[grid.scale]) for grid in grids}
 
 
 def _trace(network: Traceable, pixels: Tensor, contributions: Tensor, grid: Grid, is_traced: Tensor) -> np.ndarray:
-    is_traced[0] |= not is_traced.any()  # one tells how many cells there are
+    if not is_traced.any():
+        is_traced = torch.arange(len(is_traced)) == 0  # encode one patch, to know the number of cells
     with torch.no_grad():
         cells = network.encode_cells(tile(pixels, grid)[is_traced].permute(0, 4, 1, 2, 3)).float()
     cells.requires_grad_()

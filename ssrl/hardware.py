@@ -51,8 +51,8 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run small PyTorch operations of one Python thread on one core. Where several threads compute, as those of the
-    encoder do, waiting for one another in each operation takes longer than what is shared out.
+    """Run this thread's small PyTorch operations on one core. Where other threads compute too, waiting for one another
+    in each operation takes longer than what is shared out. Threads that first use PyTorch meanwhile stay on one core.
     """
     import torch
 

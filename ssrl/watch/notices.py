@@ -18,7 +18,7 @@ class Notice:
 
     kind: Kind
     key: str  # the same whenever it is delivered again
-    body: dict[str, Any]  # as printed
+    body: dict[str, Any]  # as printed, but for the region of an event, which is that of its picture
     picture: bytes | None = field(default=None, repr=False)  # JPEG
     clip: Clip | None = field(default=None, repr=False)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ssrl.workflows.live import LiveScorer
 
 logger = logging.getLogger(__name__)
-FINISH_SECONDS = 10.0  # for sinks to take what is left at the end
+FINISH_SECONDS = 10.0  # for pictures of what is left at the end, and for sinks to take it
 WARNING_SECONDS = 30.0  # between warnings of dropped frames
 FIRST_SECONDS = 30.0  # that clips may begin with, before the frame rate is known
 RATE_FACTOR = 1.5  # between the camera's frame rate and that of the training videos, above which we warn
@@ -144,7 +144,7 @@ def _watch(
     finally:
         log.close()
         log.finish_clips(is_end=True)
-        pictures.finish()
+        pictures.finish(FINISH_SECONDS)
         undelivered = _finish(deliveries)
     return WatchResult(num_snippets, log.num_events, source.dropped_frames, undelivered)
 
@@ -163,6 +163,9 @@ def _open_scorer(
     from ssrl.workflows.zoning import explain_limit
 
     zones = None if request.zones is None else load_zones(request.zones)
+    if zones is not None and not zones.concern(name):
+        logger.warning(f"{name}: {request.zones} has no zone for this camera; see its `videos`, or set --name")
+        zones = None
     encoder = load_same_encoder(checkpoint, checkpoint_name, request.weights)
     assert checkpoint.features is not None
     config = checkpoint.features.config.with_scales(checkpoint.model.scales)

@@ -33,7 +33,7 @@ HIGHEST = 1 - 1e-9  # score that a logit is taken of
 def take_ignored(score: float, traces: Mapping[int, np.ndarray], zones: Zones, video_id: str) -> float:
     """A snippet's score without what ignored places add to it, given what each place does: (f, y, x) per scale."""
     ignored = sum(float(each[:, ~zones.draw(video_id, *each.shape[1:])].sum()) for each in traces.values())
-    return float(expit(logit(min(score, HIGHEST)) - ignored))
+    return float(expit(logit(min(score, HIGHEST)) - ignored)) if ignored else score
 
 
 def explain_limit(heat: HeatMaker) -> str:

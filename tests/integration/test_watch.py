@@ -104,7 +104,9 @@ def test_an_event_is_told_with_its_region_clip_and_picture(checkpoint: Path, sce
     assert sum(is_busy) == 48 and not is_busy[0] and not is_busy[-1]
 
 
-def test_what_happens_in_an_ignored_zone_opens_no_event(checkpoint: Path, scene: Path, tmp_path: Path) -> None:
+def test_what_happens_in_an_ignored_zone_opens_no_event(
+    checkpoint: Path, scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The field fills the frame's left upper quarter; the whole frame sees it too."""
     corner = [[0, 0], [0.65, 0], [0.65, 0.8], [0, 0.8]]
     zones = tmp_path / "zones.json"
@@ -113,6 +115,10 @@ def test_what_happens_in_an_ignored_zone_opens_no_event(checkpoint: Path, scene:
     assert live.finish().num_events == 0 and all(line["score"] < 0.5 for line in live.of("snippet"))
     zones.write_text(json.dumps({"zones": [{"name": "road", "mode": "watch", "points": corner}]}))
     assert Watch(str(scene), checkpoint, zones=zones).finish().num_events == 1
+    elsewhere = {"name": "road", "mode": "ignore", "points": corner, "videos": "yard*"}
+    zones.write_text(json.dumps({"zones": [elsewhere]}))
+    assert Watch(str(scene), checkpoint, zones=zones, name="gate").finish().num_events == 1
+    assert "no zone for this camera" in caplog.text
     zones.write_text('{"zones": [{"name": "road", "mode": "ignore", "points": [[0, 0], [1, 0], [1, 1.5]]}]}')
     with pytest.raises(UserError, match=r"in 0\.\.1"):
         Watch(str(scene), checkpoint, zones=zones).finish()

@@ -70,6 +70,12 @@ def test_what_contributes_little_is_spread_evenly_over_its_patch() -> None:
     np.testing.assert_allclose(by_patch.sum(axis=1), contributions.sum(dim=1), rtol=1e-3)
 
 
+def test_what_contributes_nothing_has_no_heat() -> None:
+    encoder, snippet, grid = load_encoder("micro3d"), make_snippet(5, 5), GEOMETRY.grid(2)
+    traces = trace_contributions(encoder, snippet, {2: -encode(encoder, snippet, grid)}, [grid])
+    assert traces is not None and not traces[2].any() and traces[2].shape[1] % 2 == 0
+
+
 def test_features_that_are_no_pooled_cells_cannot_be_traced() -> None:
     encoder = load_encoder("swin3d_t", "random:0")
     assert trace_contributions(encoder, make_snippet(5, 5), {}, []) is None
