@@ -39,6 +39,7 @@ class Traceable(Protocol):
 
 
 def can_trace(encoder: Encoder) -> bool:
+    """Whether the encoder's features are pooled from cells."""
     return isinstance(encoder.network, Traceable)
 
 

@@ -70,10 +70,19 @@ def test_what_contributes_little_is_spread_evenly_over_its_patch() -> None:
     np.testing.assert_allclose(by_patch.sum(axis=1), contributions.sum(dim=1), rtol=1e-3)
 
 
-def test_what_contributes_nothing_has_no_heat() -> None:
+def test_what_contributes_nothing_has_no_heat_and_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, snippet, grid = load_encoder("micro3d"), make_snippet(5, 5), GEOMETRY.grid(2)
-    traces = trace_contributions(encoder, snippet, {2: -encode(encoder, snippet, grid)}, [grid])
-    assert traces is not None and not traces[2].any() and traces[2].shape[1] % 2 == 0
+    contributions, encode_cells, counts = -encode(encoder, snippet, grid), encoder.network.encode_cells, []
+
+    def count(cubes: torch.Tensor) -> torch.Tensor:
+        counts.append(len(cubes))
+        cells: torch.Tensor = encode_cells(cubes)  # type: ignore[operator]
+        return cells
+
+    monkeypatch.setattr(encoder.network, "encode_cells", count)
+    traces = trace_contributions(encoder, snippet, {2: contributions}, [grid])
+    assert traces is not None and not traces[2].any()
+    assert counts == [1]  # to know the number of cells
 
 
 def test_features_that_are_no_pooled_cells_cannot_be_traced() -> None:
