@@ -1,7 +1,7 @@
 """Other sets from the videos of a store, to see whether a recipe holds: python -m benchmarks.reshape STORE OUT long:4
 
 swapped     trains on the test videos, and tests on the training videos
-long:4      videos of four one after the other: rare anomalies in long videos
+long:4      videos of four one after the other, of which at most one is abnormal
 clips:3     clips of three snippets, normal or mostly anomalous, at most 100 of each kind and split
 """
 
@@ -89,19 +89,20 @@ def swap(store: Store) -> Made:
 
 
 def join(store: Store, count: int, generator: np.random.Generator) -> Made:
-    """Put each abnormal video among normal ones, of which one half serves here; the other half makes normal videos."""
+    """As many videos with one abnormal part as videos without. Each video serves once, so that no part of a training
+    video is in another.
+    """
     for split in SPLITS:
-        abnormal = [record for record in store.records(split) if record.video.label]
+        abnormal = shuffle([record for record in store.records(split) if record.video.label], generator)
         normal = shuffle([record for record in store.records(split) if not record.video.label], generator)
-        half = len(normal) // 2
-        groups = []
-        for index, record in enumerate(abnormal):
-            around = [normal[(index * (count - 1) + i) % half] for i in range(count - 1)]
-            groups.append(shuffle([record, *around], generator))
-        groups += [normal[first : first + count] for first in range(half, len(normal), count)]
-        for number, group in enumerate(groups):
-            label = int(any(record.video.label for record in group))
-            yield join_pieces(f"{split}{number:03d}", label, split, [take_whole(store, record) for record in group])
+        each = min(len(abnormal), len(normal) // (2 * count - 1))
+        for number, record in enumerate(abnormal[:each]):
+            around = [normal.pop() for _ in range(count - 1)]
+            parts = [take_whole(store, part) for part in shuffle([record, *around], generator)]
+            yield join_pieces(f"{split}1-{number:03d}", 1, split, parts)
+        for number in range(each):
+            parts = [take_whole(store, normal.pop()) for _ in range(count)]
+            yield join_pieces(f"{split}0-{number:03d}", 0, split, parts)
 
 
 def cut(store: Store, count: int, generator: np.random.Generator) -> Made:

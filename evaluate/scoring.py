@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ssrl.datasets.video import Split
 from ssrl.errors import UserError
 from ssrl.evaluate.metrics import evaluate
 from ssrl.evaluate.protocol import THRESHOLD, VideoScores
 from ssrl.model.build import Network
+from ssrl.model.config import AnyModelConfig
 from ssrl.model.domain import Domain
 from ssrl.store.layout import StoredVideo
 from ssrl.store.reader import Store
@@ -62,27 +65,51 @@ def score_snippets(
     """Score one array (T, N_r, D) per scale → (T,), and measure the distance of all from the training videos. The
     network must be in evaluation mode. Features are read in blocks, so memory hardly grows with T.
 
-    A video with fewer snippets than the network was trained on is spread over that many segments (see
-    `ModelConfig.spread_to`), and a snippet's score is the mean over its segments.
+    The network sees a video as in training: in segments (see `divide`). A snippet's score is that of its segment, or
+    the mean over its segments.
     """
     device = next(network.parameters()).device
     num_snippets = len(next(iter(features.values())))
-    snippets = np.arange(num_snippets)
-    if num_snippets < network.config.spread_to:
-        snippets = compute_segment_bounds(num_snippets, network.config.spread_to)[:-1]  # repeats snippets
+    bounds = divide(num_snippets, network.config)
     embedded, coordinates = [], []
-    for start in range(0, num_snippets, BLOCK):
-        rows = snippets if len(snippets) > num_snippets else slice(None)
-        block = {
-            scale: torch.from_numpy(each[start : start + BLOCK].astype(np.float32)) for scale, each in features.items()
-        }
+    for block in _read_segments(features, bounds):
         if domain is not None:
             coordinates.append(domain.project(block))
-        embedded.append(network.embed({scale: each[rows][None].to(device) for scale, each in block.items()}))
+        embedded.append(network.embed({scale: each[None].to(device) for scale, each in block.items()}))
     joined = [torch.cat(parts, dim=1) for parts in zip(*embedded, strict=True)]
     scores = network.relate(joined).scores[0].double().cpu().numpy()
-    distance = None if domain is None else domain.measure(torch.cat(coordinates))
-    return np.bincount(snippets, scores) / np.bincount(snippets), distance
+    starts, counts = np.unique(bounds[:-1], return_counts=True)  # the snippets that segments begin with
+    distinct = np.cumsum(counts) - counts
+    means = np.add.reduceat(scores, distinct) / counts
+    distance = None if domain is None else domain.measure(torch.cat(coordinates)[distinct])
+    return np.repeat(means, np.diff([*starts, num_snippets])), distance
+
+
+def divide(num_snippets: int, config: AnyModelConfig) -> np.ndarray:
+    """The bounds (S + 1,) of the segments that a video of T snippets is scored in; segment i is the mean of snippets
+    [b_i, b_i+1), or snippet b_i alone where that span is empty.
+
+    There are as many as in training, or more where they would be longer than those of a typical training video.
+    """
+    count = max(config.spread_to, math.ceil(num_snippets / config.segment_length))
+    return compute_segment_bounds(num_snippets, count)
+
+
+def _read_segments(features: Mapping[int, Features], bounds: np.ndarray) -> Iterator[dict[int, Tensor]]:
+    """Segments, some at a time: one tensor (S, N_r, D) per scale."""
+    first, count = 0, len(bounds) - 1
+    while first < count:
+        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + BLOCK, side="right")) - 1)
+        start, stop = bounds[first], bounds[last]
+        lengths = np.maximum(1, np.diff(bounds[first : last + 1])).astype(np.float32)
+        yield {
+            scale: torch.from_numpy(
+                np.add.reduceat(each[start:stop].astype(np.float32), bounds[first:last] - start)
+                / lengths[:, None, None]
+            )
+            for scale, each in features.items()
+        }
+        first = last
 
 
 def select_top_snippets(scores: np.ndarray, count: int, min_distance: int = 4) -> list[int]:

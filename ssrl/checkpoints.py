@@ -26,7 +26,7 @@ from ssrl.model.config import AnyModelConfig
 from ssrl.model.domain import Domain
 from ssrl.plain import from_plain, to_plain
 
-FORMAT = "ssrl-checkpoint-4"
+FORMAT = "ssrl-checkpoint-5"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     value = load_tensors(path)
     version = value.get("format") if isinstance(value, Mapping) else None
     if version in UPGRADES and {"model", "weights"} <= value.keys():
-        value = UPGRADES[version](value)
+        value = _score_snippets_apart(UPGRADES[version](value))
     elif version != FORMAT:
         raise UserError(
             f"{path} is not a checkpoint of this program (format {FORMAT}); "
@@ -202,6 +202,11 @@ def _from_third_format(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, "training": value.get("training") and {**LATER_SETTINGS, **value["training"]}}
 
 
+def _score_snippets_apart(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete a model of before the fifth format, which scored the snippets of long videos one by one."""
+    return {**value, "model": {**value["model"], "segment_length": 1.0}}
+
+
 def _rename(settings: Any) -> Any:
     """Rename settings of the first format to their current names."""
     names = {"standardise": "standardize", "regularisers": "regularizers"}
@@ -222,4 +227,5 @@ UPGRADES = {
     "ssrl-checkpoint-1": _from_first_format,
     "ssrl-checkpoint-2": _from_second_format,
     "ssrl-checkpoint-3": _from_third_format,
+    "ssrl-checkpoint-4": dict,
 }

@@ -62,6 +62,12 @@ def _average(read: Callable[[int, int], np.ndarray], start: int, stop: int) -> n
     return total / np.float32(stop - start)
 
 
+def measure_segment_length(store: Store, num_segments: int = PAPER_SEGMENTS) -> float:
+    """How many snippets a segment of a typical training video (the median) is made of, at least 1."""
+    lengths = [store.num_rows(record.id) for record in store.records("train")]
+    return max(1.0, float(np.median(lengths)) / num_segments) if lengths else 1.0
+
+
 @dataclass(frozen=True)
 class SegmentView:
     """The pooled features of all videos of a store, memory-mapped. `ids[i]` is the video at index i of each array."""

@@ -19,9 +19,8 @@ from sklearn.metrics import roc_auc_score
 from ssrl.config import FALSE_ALARM_RATES, Calibration
 from ssrl.model.blend import Blend, LinearModel
 from ssrl.model.build import Network
-from ssrl.model.config import LINEAR_FOLDS
+from ssrl.model.config import LINEAR_FOLDS, BlendConfig
 from ssrl.model.domain import Domain
-from ssrl.model.recipes import Grids, linear_model
 from ssrl.train.blend import CHUNK_VIDEOS, PreparedFeatures, fit_linear, fit_logistic, fit_preparation
 from ssrl.train.data import Bags
 from ssrl.train.domain import fit_domain
@@ -122,10 +121,15 @@ class Reference:
 
 
 def fit_reference(
-    network: Network, features: TrainingFeatures, grids: Grids, bags: Bags, seed: int, device: torch.device
+    network: Network,
+    features: TrainingFeatures,
+    linear: BlendConfig,
+    bags: Bags,
+    seed: int,
+    device: torch.device,
 ) -> Reference:
-    config = network.config
-    reference = Blend(linear_model(config.feature_dim, config.scales, grids)).to(device)
+    """Fit the linear model of a configuration to the scales that the network has."""
+    reference = Blend(linear.with_scales(network.config.scales)).to(device)
     if isinstance(network, Blend):
         assert isinstance(features, PreparedFeatures)
         fitted = {name: value for name, value in network.state_dict().items() if name.startswith(FITTED)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,12 +30,13 @@ from ssrl.config import TrainConfig
 from ssrl.errors import UserError
 from ssrl.files import copy
 from ssrl.model.build import Network, build_network
-from ssrl.model.config import AnyModelConfig
+from ssrl.model.config import AnyModelConfig, BlendConfig
 from ssrl.model.domain import Domain
 from ssrl.model.network import SSRL
+from ssrl.model.recipes import linear_model
 from ssrl.plain import from_plain, list_differences, to_plain
 from ssrl.store.reader import Store
-from ssrl.store.segments import SegmentView, open_segment_view
+from ssrl.store.segments import SegmentView, measure_segment_length, open_segment_view
 from ssrl.train.data import Bags, Fold, compute_statistics, make_bags
 from ssrl.train.features import Cache
 from ssrl.train.held_out import CrossValidation, fit_reference
@@ -175,9 +176,7 @@ class Trainer:
         if not self.team.leads:
             trainer.run(state, measure, lambda *_: None, lambda *_: None)
             return self.team.receive()  # type: ignore[no-any-return]
-        reference = fit_reference(
-            network, trainer.features, self.store.config.grids, bags, self.config.seed, self.device
-        )
+        reference = fit_reference(network, trainer.features, self._linear, bags, self.config.seed, self.device)
         linear_test_auc = None if self.test_auc is None else self.test_auc(reference.network)
         linear_auc = reference.held_out.linear_auc if reference.held_out else None
         watcher.linear_fitted(linear_test_auc, linear_auc)
@@ -310,6 +309,12 @@ class Trainer:
                 f"results are not of these: train anew with another --out, or delete {self.folder}"
             )
         return list(saved.done), saved.state
+
+    @cached_property
+    def _linear(self) -> BlendConfig:
+        """The linear model that stands beside the network's results."""
+        linear = linear_model(self.model.feature_dim, self.model.scales, self.store.config.grids)
+        return replace(linear, segment_length=measure_segment_length(self.store, self.config.num_segments))
 
     @cached_property
     def _videos(self) -> str:

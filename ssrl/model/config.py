@@ -55,6 +55,7 @@ class ModelConfig:
     scale_dropout: float = 0.0  # probability of dropping a scale of a training video; at least one stays
     standardize: bool = True  # features to zero mean and unit variance over the training videos
     spread_to: int = 32  # shorter videos are spread over this many segments for scoring, as in training; 0: off
+    segment_length: float = 1.0  # snippets per segment that longer videos are scored in; 1: each snippet by itself
 
     def __post_init__(self) -> None:
         if self.feature_dim % 8:
@@ -106,6 +107,7 @@ class BlendConfig:
     cross_fit: bool = True  # network i of a kind is trained without fold i of the videos, which calibrate its scores
     linear_l2: float = 1.0  # penalty of the linear model: l2 / 2 times the squared length of its weights
     spread_to: int = 32  # as of ModelConfig
+    segment_length: float = 1.0  # of a typical training video
 
     def __post_init__(self) -> None:
         if not self.scales or len(set(self.scales)) < len(self.scales):

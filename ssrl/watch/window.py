@@ -26,14 +26,18 @@ Features = Mapping[int, np.ndarray]  # scale → (N_r, D), of one snippet
 
 
 class Window:
-    """The last `size` snippets: their features, and what the network makes of each by itself."""
+    """The last snippets, as up to `size` segments of so many snippets as in a typical training video: their features,
+    and what the network makes of each by itself.
+    """
 
     def __init__(self, network: Network, size: int) -> None:
         self.network = network.requires_grad_(False)
         self.size = size
+        self.segment: Features = {}  # the last one
+        self._length = round(network.config.segment_length)
         self._device = next(network.parameters()).device
-        self._features: deque[Features] = deque(maxlen=size)
-        self._embedded: deque[tuple[Tensor, ...]] = deque(maxlen=size)
+        self._features: deque[Features] = deque(maxlen=max(size, self._length))
+        self._embedded: deque[tuple[Tensor, ...]] = deque(maxlen=(size - 1) * self._length + 1)  # after each snippet
 
     def clear(self) -> None:
         """Begin anew, as after an outage."""
@@ -43,28 +47,34 @@ class Window:
     @torch.no_grad()
     def score(self, features: Features) -> float:
         """Take the next snippet's features, and score it."""
-        batch = {
-            scale: torch.from_numpy(each.astype(np.float32))[None, None].to(self._device)
-            for scale, each in features.items()
-        }
         self._features.append(features)
+        self.segment = self._average()
+        batch = {scale: torch.from_numpy(each)[None, None].to(self._device) for scale, each in self.segment.items()}
         self._embedded.append(tuple(self.network.embed(batch)))
-        count, spread_to = len(self._embedded), self.network.config.spread_to
+        ends = np.arange(len(self._embedded))[:: -self._length][::-1]
+        count, spread_to = len(ends), self.network.config.spread_to
         rows = compute_segment_bounds(count, spread_to)[:-1] if count < spread_to else np.arange(count)
-        scores = self.network.relate(self._join(rows)).scores[0].double().cpu().numpy()
+        scores = self.network.relate(self._join(ends[rows])).scores[0].double().cpu().numpy()
         return float(scores[rows == count - 1].mean())
 
     def get_moment(self) -> Moment:
         """The last snippet among those before it."""
-        features = {scale: np.stack([each[scale] for each in self._features]) for scale in self._features[-1]}
-        return Moment(features, len(self._features) - 1, self._join(range(len(self._embedded))))
+        last = list(self._features)[-self.size :]
+        features = {scale: np.stack([each[scale] for each in last]) for scale in last[-1]}
+        embedded = self._join(range(len(self._embedded))) if self._length == 1 else None
+        return Moment(features, len(last) - 1, embedded)
+
+    def _average(self) -> Features:
+        """The mean of the last snippets."""
+        parts = list(self._features)[-self._length :]
+        return {scale: np.stack([each[scale] for each in parts]).mean(axis=0, dtype=np.float32) for scale in parts[-1]}
 
     def _join(self, rows: Iterable[int]) -> tuple[Tensor, ...]:
         return tuple(torch.cat([parts[row] for row in rows], dim=1) for parts in zip(*self._embedded, strict=True))
 
 
 class DomainCheck:
-    """Compares the first snippets of a camera with the training videos."""
+    """Compares the first segments of a camera with the training videos."""
 
     def __init__(self, domain: Domain | None, num_snippets: int) -> None:
         self._domain = domain

@@ -71,7 +71,7 @@ class LiveScorer:
             if self._zones is not None and score >= self._zones.from_score:
                 trace = self._heat.trace(self._window.get_moment(), pixels, signed=True)
                 score = take_ignored(score, trace or {}, self._zones.zones, self._zones.camera)
-        return score, self._domain.add(features)
+        return score, self._domain.add(self._window.segment)
 
     def make_heat(self) -> np.ndarray | None:
         """Where in the last snippet, as coarse as the patches: (H, W) in 0..1; None for a network without patches."""

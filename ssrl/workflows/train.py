@@ -181,6 +181,7 @@ def open_trainer(request: TrainRequest, store: Store, fold: Fold | None = None) 
     """Set up the trainer of a run, or of a fold of a cross-validation, which leaves the test videos alone."""
     from ssrl.evaluate.scoring import make_frame_auc
     from ssrl.hardware import choose_device
+    from ssrl.store.segments import measure_segment_length
     from ssrl.train.stages import Trainer
     from ssrl.train.team import Team
 
@@ -188,6 +189,8 @@ def open_trainer(request: TrainRequest, store: Store, fold: Fold | None = None) 
     if fold is not None:
         folder = folder / f"cv-{fold.count}" / f"{request.recipe}-{fold.index}"
     model = request.model(store.config.feature_dim, store.config.grids)
+    if isinstance(model, BlendConfig):
+        model = replace(model, segment_length=measure_segment_length(store))
     device = choose_device(request.device)
     team = Team.join(device)
     config = request.config(team.run_once(lambda: settle_precision(request, model, folder, device)))

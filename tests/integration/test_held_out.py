@@ -74,11 +74,12 @@ def test_a_network_does_not_see_its_fold(bags: Bags, store: Store) -> None:
 
 
 def test_the_linear_model_of_a_fold_is_that_of_a_set_without_it(bags: Bags, store: Store) -> None:
-    network = Blend(linear_model(D, (1, 2), store.config.grids))
+    linear = linear_model(D, (1, 2), store.config.grids)
+    network = Blend(linear)
     fit_preparation(network, bags)
     features = PreparedFeatures(network, bags, CPU)
     fit_linear(network, features, bags)
-    reference = fit_reference(network, features, store.config.grids, bags, 0, CPU)
+    reference = fit_reference(network, features, linear, bags, 0, CPU)
     assert reference.held_out is not None and reference.held_out.linear_auc == 1.0
     folds = bags.assign_folds(5, seed=0)
     rest = bags.training[folds != 2]
