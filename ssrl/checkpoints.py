@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -76,17 +76,9 @@ class Checkpoint:
 
     def get_threshold(self, false_alarms: float) -> float | None:
         """The score that at most this share of a normal video's snippets reaches, as measured on held-out training
-        videos; None if none were. Raises a UserError for a share that was not measured.
+        videos; None if none were.
         """
-        if self.calibration is None:
-            return None
-        thresholds = self.calibration.thresholds
-        if false_alarms not in thresholds:
-            allowed = ", ".join(f"{rate:g}" for rate in thresholds)
-            raise UserError(
-                f"there is no threshold for a share of {false_alarms:g} false alarms; choose from {allowed}"
-            )
-        return thresholds[false_alarms]
+        return None if self.calibration is None else self.calibration.thresholds[false_alarms]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -99,8 +91,8 @@ def load_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     path = Path(path)
     value = load_tensors(path)
     version = value.get("format") if isinstance(value, Mapping) else None
-    if version in UPGRADES and {"model", "weights"} <= value.keys():
-        value = _score_snippets_apart(UPGRADES[version](value))
+    if isinstance(version, str) and version in UPGRADES and {"model", "weights"} <= value.keys():
+        value = _from_before_the_fifth(UPGRADES[version](value))
     elif version != FORMAT:
         raise UserError(
             f"{path} is not a checkpoint of this program (format {FORMAT}); "
@@ -202,9 +194,14 @@ def _from_third_format(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, "training": value.get("training") and {**LATER_SETTINGS, **value["training"]}}
 
 
-def _score_snippets_apart(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete a model of before the fifth format, which scored the snippets of long videos one by one."""
-    return {**value, "model": {**value["model"], "segment_length": 1.0}}
+def _from_before_the_fifth(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete a checkpoint that scored the snippets of long videos one by one; its domain had components alone."""
+    domain = value["domain"] and dict(value["domain"])
+    if domain:
+        projection = domain["projection"]
+        domain["std"] = {scale: torch.full_like(mean, torch.inf) for scale, mean in domain["mean"].items()}
+        domain["variances"], domain["rest"] = torch.zeros(next(iter(projection.values())).shape[1]), 1.0
+    return {**value, "model": {**value["model"], "segment_length": 1.0}, "domain": domain}
 
 
 def _rename(settings: Any) -> Any:
@@ -223,7 +220,7 @@ def _complete(training: dict[str, Any]) -> dict[str, Any]:
 
 NOT_HELD_OUT = {"held_out_auc": None, "linear_held_out_auc": None}
 LATER_SETTINGS = {"precision": "float32", "freeze_previous": False, "accumulate": 1}
-UPGRADES = {
+UPGRADES: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "ssrl-checkpoint-1": _from_first_format,
     "ssrl-checkpoint-2": _from_second_format,
     "ssrl-checkpoint-3": _from_third_format,

@@ -20,6 +20,7 @@ Dtype = Literal["float16", "float32"]
 TrainSampling = Literal["dense", "segments"]
 STORE_FORMAT = 2
 FALSE_ALARM_RATES = (0.001, 0.01, 0.05)
+ENOUGH_NORMAL = 20  # videos, for a threshold to hold elsewhere
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class TrainConfig:
         for name in ("steps", "videos_per_half", "num_segments", "check_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise UserError(f"the learning rate must be above 0, not {self.learning_rate}")
         if not 0 <= self.average_from <= 1:
             raise UserError(f"average_from must be between 0 and 1, not {self.average_from}")
         if not 0 < self.later_share <= 1:
@@ -109,6 +112,18 @@ class Calibration:
     offset: float
     thresholds: Mapping[float, float]  # share of a normal video's snippets that raise a false alarm → score
     num_normal: int  # videos that the thresholds were measured on
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether there are too few normal videos for a threshold to hold elsewhere."""
+        return self.num_normal < ENOUGH_NORMAL
+
+
+def check_false_alarms(share: float) -> None:
+    """Raise a UserError for a share of false alarms that has no threshold."""
+    if share not in FALSE_ALARM_RATES:
+        allowed = ", ".join(f"{rate:g}" for rate in FALSE_ALARM_RATES)
+        raise UserError(f"there is no threshold for a share of {share:g} false alarms; choose from {allowed}")
 
 
 @dataclass(frozen=True)

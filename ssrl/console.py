@@ -105,7 +105,7 @@ class ProgressBar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TextColumn(unit),
+            TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
@@ -114,7 +114,7 @@ class ProgressBar:
             expand=True,
             disable=not notes.is_terminal,
         )
-        self.title = title
+        self.title, self.unit = title, unit
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -123,9 +123,9 @@ class ProgressBar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._bar.stop()
 
-    def begin(self, title: str, total: int, done: int = 0) -> None:
+    def begin(self, title: str, total: int, done: int = 0, unit: str = "") -> None:
         """Add a line, which `advance` and `update` refer to from now on."""
-        self._task = self._bar.add_task(title, total=total, completed=done, status="")
+        self._task = self._bar.add_task(title, total=total, completed=done, status="", unit=unit or self.unit)
 
     def advance(self, status: str = "", count: int = 1) -> None:
         self._bar.update(self._task, advance=count, status=status)

@@ -125,19 +125,16 @@ def _build(
             name, dtype = get_scale_name(scale), store.config.dtype
             arrays[scale] = file.create_dataset(name, shape, dtype=dtype, track_times=False)
         for index, video_id in enumerate(ids):
-            num_rows = store.num_rows(video_id)
-            for scale, array in arrays.items():
-
-                def read(start: int, stop: int, video_id: str = video_id, scale: int = scale) -> np.ndarray:
-                    return store.features(video_id, scale, start, stop)
-
-                pooled = _pool(read, num_rows, num_segments)
-                if not np.isfinite(pooled).all():
-                    raise UserError(
-                        f"the features of {video_id} at scale {scale} hold NaN or infinite values; "
-                        f"delete {get_video_path(store.root, video_id)} and extract or import the video again"
-                    )
-                array[index] = pooled
+            with store.open_video(video_id, store.config.scales) as (features, _):
+                for scale, array in arrays.items():
+                    rows = features[scale]
+                    pooled = _pool(lambda start, stop, rows=rows: rows[start:stop], len(rows), num_segments)  # type: ignore[misc]
+                    if not np.isfinite(pooled).all():
+                        raise UserError(
+                            f"the features of {video_id} at scale {scale} hold NaN or infinite values; "
+                            f"delete {get_video_path(store.root, video_id)} and extract or import the video again"
+                        )
+                    array[index] = pooled
             if on_video is not None:
                 on_video(video_id)
         file.attrs["state"] = state

@@ -20,6 +20,7 @@ from ssrl.train.losses import compute_balanced_loss
 
 MAX_PCA_PATCHES = 50_000
 EPSILON = 1e-12  # of a variance
+MAX_VARIANCE = 1000  # times the median, counted in a mean: one wild feature does not flatten all others
 CHUNK_VIDEOS = 32  # prepared, or scored, at once
 CHUNK_ROWS = 32 * CHUNK_VIDEOS
 LBFGS_ITERATIONS = 60
@@ -234,4 +235,6 @@ class Moments:
         """sqrt(variance + shrinkage * mean variance), so that features that hardly vary are not amplified."""
         mean = torch.as_tensor(self._sum / self._count)
         variance = (torch.as_tensor(self._squares / self._count) - mean.square()).clamp(min=0)
-        return (variance + shrinkage * variance.mean() + EPSILON).sqrt().float()
+        varying = variance[variance > 0]
+        usual = variance.clamp(max=MAX_VARIANCE * varying.median()) if len(varying) else variance
+        return (variance + shrinkage * usual.mean() + EPSILON).sqrt().float()

@@ -47,10 +47,12 @@ class Bags:
     def hold_out(self, fold: Fold, seed: int) -> Bags:
         """Hold out one fold of the training videos. Raises a UserError if there are too few for so many folds."""
         smaller, kind = min((len(self.abnormal), "abnormal"), (len(self.normal), "normal"))
+        if smaller < 2:
+            raise UserError(f"a cross-validation needs two training videos of each kind, but there is one {kind} video")
         if fold.count > smaller:
             raise UserError(
                 f"{fold.count} folds need at least {fold.count} training videos of each kind, but there are only "
-                f"{smaller} {kind} ones; give --cv {max(2, smaller)} or less"
+                f"{smaller} {kind} ones; give --cv {smaller} or less"
             )
         inside = self.assign_folds(fold.count, seed) == fold.index
         held_out = self.training[inside]

@@ -39,6 +39,7 @@ class HeldOut:
 
     labels: np.ndarray  # (V,)
     logits: Mapping[str, np.ndarray]  # LINEAR, or the loss of the networks → (V, S)
+    folds: np.ndarray  # (V,)
 
     @property
     def linear_auc(self) -> float:
@@ -47,6 +48,19 @@ class HeldOut:
     def compute_auc(self, weights: Mapping[str, float]) -> float:
         """Video-level AUC of a blend: the highest segment of each video."""
         return float(roc_auc_score(self.labels, self._blend(weights).max(axis=1)))
+
+    def measure_auc(self, seed: int) -> float:
+        """Video-level AUC of a blend whose weights are chosen, for each fold, by the others."""
+        scores = np.empty(len(self.labels))
+        for fold in np.unique(self.folds):
+            inside = self.folds == fold
+            weights = self._select(~inside).choose_weights(seed)
+            scores[inside] = self._select(inside)._blend(weights).max(axis=1)
+        return float(roc_auc_score(self.labels, scores))
+
+    def _select(self, videos: np.ndarray) -> HeldOut:
+        logits = {name: each[videos] for name, each in self.logits.items()}
+        return HeldOut(self.labels[videos], logits, self.folds[videos])
 
     def choose_weights(self, seed: int) -> dict[str, float]:
         """Weigh the members of a blend by how often each is the best on resampled videos (bootstrap).
@@ -164,7 +178,7 @@ def score_held_out(
                 for i in unseen:
                     each = network.networks[i](prepared) / network.spread[1 + i]
                     logits[network.config.losses[i]][chunk] = each.cpu().numpy()
-    return HeldOut(bags.training_labels, logits)
+    return HeldOut(bags.training_labels, logits, folds)
 
 
 def _fit_folds(features: PreparedFeatures, bags: Bags, folds: np.ndarray, l2: float) -> tuple[LinearModel, ...]:

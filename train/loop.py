@@ -137,7 +137,7 @@ class StageTrainer:
             "blend_weights": torch.tensor(self.network.config.divide_weights(shares)),
             "calibration": torch.tensor([calibration.slope, calibration.offset]),
         }
-        return Calibrated({**weights, **measured}, calibration, held_out.compute_auc(shares))
+        return Calibrated({**weights, **measured}, calibration, held_out.measure_auc(self.config.seed))
 
     @cached_property
     def _current_weights(self) -> Weights:

@@ -10,6 +10,7 @@ A run is a folder: best.pt and last.pt (of the last finished stage), stage-N.pt,
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -58,6 +59,8 @@ class TrainingWatcher:
     def fold_begins(self, recipe: str, index: int, count: int) -> None: ...
 
     def recipe_chosen(self, result: CrossValidation) -> None: ...
+
+    def video_pooled(self, done: int, count: int) -> None: ...
 
     def linear_fitted(self, test_auc: float | None, held_out_auc: float | None) -> None: ...
 
@@ -121,7 +124,7 @@ class Trainer:
         if self.team.leads:
             self._log.cut_back(len(done) + 1, state.step)
         self.store.check_scales(self.config.scales)
-        view = self._open_view()
+        view = self._open_view(watcher)
         held_out = self.config.val_fraction if self.config.select == "val" else 0.0
         bags = make_bags(self.store, view, held_out, self.config.seed)
         if self.fold is not None:
@@ -134,11 +137,16 @@ class Trainer:
             state = StageState()
         return Run(self.folder, tuple(done))
 
-    def _open_view(self) -> SegmentView:
+    def _open_view(self, watcher: TrainingWatcher) -> SegmentView:
         """Built by the first rank, if need be."""
+        numbers, total = itertools.count(1), len(self.store.ids())
+
+        def on_video(_: str) -> None:
+            watcher.video_pooled(next(numbers), total)
+
         if not self.team.leads:
             self.team.wait()
-        view = open_segment_view(self.store, self.config.num_segments)
+        view = open_segment_view(self.store, self.config.num_segments, on_video)
         if self.team.leads:
             self.team.wait()
         return view

@@ -92,6 +92,13 @@ class TrainingProgress(ProgressBar, TrainingWatcher):
     def recipe_chosen(self, result: CrossValidation) -> None:
         notes.print(format_comparison(result))
 
+    def video_pooled(self, done: int, count: int) -> None:
+        if done == 1:
+            self.begin("pooling into segments", count, unit="videos")
+            if not notes.is_terminal:
+                note(f"pooling the features of {count} videos into segments")
+        self.advance()
+
     def linear_fitted(self, test_auc: float | None, held_out_auc: float | None) -> None:
         note(f"linear model: {describe_aucs(held_out_auc, test_auc)}")
 

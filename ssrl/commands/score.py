@@ -10,7 +10,7 @@ import click
 
 from ssrl.commands.options import HELP, make_request, option
 from ssrl.console import EXIT_FAILED, handle_errors, results, warn
-from ssrl.workflows.score import ScoreRequest, score_videos
+from ssrl.workflows.score import FOREIGN_ADVICE, ScoreRequest, score_videos
 
 PATH = click.Path(path_type=Path)
 
@@ -54,7 +54,7 @@ def main(**options: Any) -> None:
     if 2 * foreign > len(result.videos):  # of videos like the training videos, about one in ten is outside too
         warn(
             f"{foreign} of {len(result.videos)} videos are unlike the videos that this checkpoint was trained on, so "
-            f"their scores mean little; train on videos of this camera, or add some to the training set"
+            f"their scores mean little; {FOREIGN_ADVICE}"
         )
     if result.page is not None:
         results.print(f"scores, heatmaps and page: {result.page}", markup=False)

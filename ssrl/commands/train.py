@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
+from ssrl.config import ENOUGH_NORMAL
 from ssrl.console import as_percent, handle_errors, results, warn
 from ssrl.files import check_output
 from ssrl.hardware import is_first_process
 from ssrl.model.recipes import RECIPES
-from ssrl.workflows.train import AUTO, TrainRequest, cross_validate, train_model
+from ssrl.workflows.train import AUTO, FOLDS, LINEAR, TrainRequest, cross_validate, train_model
 
 if TYPE_CHECKING:
-    from ssrl.checkpoints import StageResult
+    from ssrl.checkpoints import Checkpoint, StageResult
     from ssrl.train.stages import Run
 
 
+CHANCE = 0.5
 LINK = Path("best.pt")  # to the checkpoint of the last run without --out
 
 
@@ -73,33 +75,55 @@ def main(**options: Any) -> None:
 
 
 def report(run: Run) -> None:
+    from ssrl.checkpoints import load_checkpoint
+
     last = run.stages[-1]
     results.print(f"best: {run.best} (selected by {last.selection}, step {last.selected_step} of {last.last_step})")
     results.print(f"test AUC: selected {as_percent(last.selected_test_auc)}, last {as_percent(last.last_test_auc)}")
     results.print(f"linear model on the same features: {as_percent(last.linear_test_auc)}")
-    print_comparison(last)
+    checkpoint = load_checkpoint(run.best)
+    results.print(describe_held_out(last, checkpoint))
+    if checkpoint.calibration is not None and checkpoint.calibration.is_rough:
+        results.print(
+            f"thresholds are rough: {checkpoint.calibration.num_normal} normal videos are few; train on "
+            f"{ENOUGH_NORMAL} or more for a share of false alarms that holds elsewhere"
+        )
     if last.selection == "test":
         results.print("the step was selected on the test videos, as in published results: the AUC is optimistic")
 
 
-def print_comparison(last: StageResult) -> None:
-    """Say where the linear model is better on training videos that neither has seen."""
+def describe_held_out(last: StageResult, checkpoint: Checkpoint) -> str:
+    """Compare with the linear model on training videos that neither has seen, and say what follows."""
     network, linear = last.held_out_auc, last.linear_held_out_auc
+    weights = {} if checkpoint.calibration is None else checkpoint.calibration.weights
     if linear is None:
-        return
+        return "no training video could be held out: that takes two of each kind; scores are not calibrated"
+    if max(network or 0.0, linear) <= CHANCE:
+        return (
+            f"held-out training videos: video-level AUC {as_percent(network)}, linear {as_percent(linear)}: no better "
+            f"than chance, so these features and labels do not tell the two kinds of videos apart; check the labels, "
+            f"add videos, or try another encoder"
+        )
     if network is None:
-        results.print(
+        return (
             f"on held-out training videos the linear model has a video-level AUC of {as_percent(linear)}; "
-            f"compare the two with --cv 5"
+            f"compare the two with --cv {FOLDS}"
         )
-    elif network <= linear:
-        results.print(
+    if list(weights) == [LINEAR]:
+        return f"held-out training videos: video-level AUC {as_percent(linear)}"
+    if weights.get(LINEAR) == 1:
+        return (
+            f"held-out training videos: video-level AUC {as_percent(linear)}, which no network surpasses: the blend is "
+            f"its linear model alone, which --recipe linear trains in seconds"
+        )
+    if network <= linear:
+        recipe = checkpoint.training.recipe if checkpoint.training else "blend"
+        return (
             f"on held-out training videos the linear model is {'better' if network < linear else 'as good'} "
-            f"(video-level AUC {as_percent(linear)}, here {as_percent(network)}): "
-            f"train it with --recipe linear, or let --recipe auto choose"
+            f"(video-level AUC {as_percent(linear)}, here {as_percent(network)}): train it with --recipe linear, or "
+            f"compare the two with --recipe linear,{recipe} --cv {FOLDS}"
         )
-    else:
-        results.print(f"held-out training videos: video-level AUC {as_percent(network)}, linear {as_percent(linear)}")
+    return f"held-out training videos: video-level AUC {as_percent(network)}, linear {as_percent(linear)}"
 
 
 def link(path: Path, target: Path) -> None:

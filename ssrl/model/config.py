@@ -110,6 +110,8 @@ class BlendConfig:
     segment_length: float = 1.0  # of a typical training video
 
     def __post_init__(self) -> None:
+        if self.feature_dim < 4:  # a relation network divides its channels by four
+            raise UserError(f"the feature dimension must be at least 4, not {self.feature_dim}")
         if not self.scales or len(set(self.scales)) < len(self.scales):
             raise UserError(f"each scale must be named once, not {list(self.scales)}")
         unknown = [scale for scale in self.scales if scale not in self.grids]

@@ -127,8 +127,11 @@ def set_members(model: AnyModelConfig, members: int) -> BlendConfig:
     """Give a blend so many networks of each kind. Raises a UserError for a model that has none."""
     if not isinstance(model, BlendConfig) or not model.losses:
         raise UserError("--members is for --recipe blend, whose networks it counts; leave it out")
-    if members < 1:
-        raise UserError(f"--members must be at least 1, not {members}; for the linear model alone use --recipe linear")
+    if members < 2:
+        raise UserError(
+            f"--members must be at least 2, not {members}: each network is trained without some of the videos, which "
+            f"then calibrate its scores; for the linear model alone use --recipe linear"
+        )
     return replace(model, losses=tuple(dict.fromkeys(model.losses)) * members)
 
 

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssrl.config import check_false_alarms
 from ssrl.errors import UserError
 from ssrl.hardware import Device
 from ssrl.workflows.choices import Protocol, Where
@@ -40,6 +41,9 @@ class EvaluateRequest:
     masks: Path | None = None  # folder of pixel masks; None: beside the videos, as datasets have them
     device: Device = "auto"
     compare: Path | None = None  # another checkpoint, to be evaluated on the same videos
+
+    def __post_init__(self) -> None:
+        check_false_alarms(self.false_alarms)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssrl.config import check_false_alarms
 from ssrl.hardware import Device
 from ssrl.workflows.choices import Where
 from ssrl.workflows.encoders import load_same_encoder
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ssrl.workflows.events import LocatedEvent
     from ssrl.workflows.media import VideoMedia
 
-ENOUGH_NORMAL = 20  # videos, for a threshold to hold elsewhere
+FOREIGN_ADVICE = "train on videos of this camera, or add some to the training set"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class ScoreRequest:
     overlay: bool = True  # each video with its heat and its score
     clips: bool = True  # each event as a part of its video
     zones: Path | None = None  # file of parts of the frame to watch or to ignore
+
+    def __post_init__(self) -> None:
+        check_false_alarms(self.false_alarms)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class ScoreResult:
                     "share_above_threshold": video.flagged_share,
                     "distance": video.distance,  # from the training videos; above 1: unlike them
                     "unlike_training": video.is_foreign,
+                    "advice": FOREIGN_ADVICE if video.is_foreign else None,
                     "events": [event.to_json() for event in self.events.get(video.id, ())],
                 }
                 for video in self.videos
@@ -124,6 +129,8 @@ def score_videos(request: ScoreRequest, watcher: ExtractionWatcher | None = None
         "encoder": f"{config.encoder}, weights {config.weights}",
         "threshold": describe_threshold(checkpoint, request.false_alarms),
     }
+    if foreign := sum(video.is_foreign for video in scored):
+        facts["unlike the training videos"] = f"{foreign} of {len(scored)}; {FOREIGN_ADVICE}"
     if zones is not None:
         facts["zones"] = ", ".join(f"{zone.name} ({zone.mode})" for zone in zones.zones)
     made: dict[str, VideoMedia] = {}
@@ -147,7 +154,7 @@ def describe_threshold(checkpoint: Checkpoint, false_alarms: float) -> str:
     return (
         f"{threshold:.3g}, which at most {100 * false_alarms:g}% of the snippets of "
         f"{checkpoint.calibration.num_normal} held-out normal training videos reached"
-        f"{' (rough: they are few)' if checkpoint.calibration.num_normal < ENOUGH_NORMAL else ''}"
+        f"{' (rough: they are few)' if checkpoint.calibration.is_rough else ''}"
     )
 
 

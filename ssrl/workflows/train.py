@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ssrl.train.stages import Run, Trainer, TrainingWatcher
 
 AUTO = "auto"
-AUTO_RECIPES = ("blend", "linear")
+LINEAR = "linear"
+AUTO_RECIPES = ("blend", LINEAR)
+OF_NETWORKS = ("members", "share_psr", "no_psr", "no_dilated", "no_non_local", "freeze_previous")  # options
 FOLDS = 5  # of a cross-validation
 RUNS = "runs"
 
@@ -59,6 +61,10 @@ class TrainRequest:
             raise UserError(f"a cross-validation needs at least 2 folds, not {self.cv}; change --cv")
         if self.cv is not None and self.recipe != AUTO and self.tensorboard:
             raise UserError("--cv compares recipes and leaves no run for --tensorboard to show; leave one of them out")
+        if self.cv is not None and self.recipe != AUTO and self.select != "last":
+            raise UserError(f"--cv compares the last steps of recipes; leave out --select {self.select}")
+        if AUTO in self.recipe.split(",")[1:] or self.recipe.startswith(f"{AUTO},"):
+            raise UserError(f"{AUTO} compares {' and '.join(AUTO_RECIPES)} by itself; name recipes, or {AUTO} alone")
         if "," in self.recipe and self.cv is None:
             raise UserError(f"to train {self.recipe}, choose one of them; to compare them, add --cv 5")
         if self.recipe == AUTO or "," in self.recipe:
@@ -81,7 +87,10 @@ class TrainRequest:
     def split(self) -> tuple[TrainRequest, ...]:
         """One request for each of its recipes."""
         names = AUTO_RECIPES if self.recipe == AUTO else tuple(dict.fromkeys(self.recipe.split(",")))
-        return tuple(replace(self, recipe=name) for name in names)
+        if len(names) == 1:
+            return (replace(self, recipe=names[0]),)
+        of_networks = {name: getattr(TrainRequest, name) for name in OF_NETWORKS}
+        return tuple(replace(self, recipe=name, **(of_networks if name == LINEAR else {})) for name in names)
 
     def config(self, precision: Precision = "float32") -> TrainConfig:
         same = ("scales", "stages", "seed", "select", "freeze_previous", "accumulate")
@@ -156,7 +165,7 @@ def cross_validate(request: TrainRequest, watcher: TrainingWatcher | None = None
     for single in request.split():
         values = []
         for index in range(count):
-            trainer = open_trainer(single, store, Fold(index, count))
+            trainer = open_trainer(replace(single, select="last"), store, Fold(index, count))
             watcher.fold_begins(single.recipe, index, count)
             auc = (trainer.find_finished() or trainer.run(watcher, request.resume)).stages[-1].held_out_auc
             assert auc is not None

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssrl.config import check_false_alarms
 from ssrl.errors import UserError
 from ssrl.hardware import Device
 
@@ -53,6 +54,7 @@ class WatchRequest:
     device: Device = "auto"
 
     def __post_init__(self) -> None:
+        check_false_alarms(self.false_alarms)
         for name in ("window", "patience", "min_snippets"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -22,6 +22,10 @@ class Watchers(TrainingWatcher):
         for watcher in self._watchers:
             watcher.recipe_chosen(result)
 
+    def video_pooled(self, done: int, count: int) -> None:
+        for watcher in self._watchers:
+            watcher.video_pooled(done, count)
+
     def linear_fitted(self, test_auc: float | None, held_out_auc: float | None) -> None:
         for watcher in self._watchers:
             watcher.linear_fitted(test_auc, held_out_auc)

@@ -11,8 +11,8 @@ import torch
 from click.testing import CliRunner
 
 from ssrl.checkpoints import load_checkpoint
+from ssrl.commands.train import describe_held_out
 from ssrl.commands.train import main as ssrl_train
-from ssrl.commands.train import print_comparison
 from ssrl.errors import UserError
 from ssrl.model.blend import Blend
 from ssrl.model.domain import Domain
@@ -105,17 +105,23 @@ def test_repeated_snippets_are_prepared_once(bags: Bags, store: Store) -> None:
     torch.testing.assert_close(got.logits, expected.logits)
 
 
+def make_held_out(labels: np.ndarray, **logits: np.ndarray) -> HeldOut:
+    """In five folds, each kind evenly."""
+    places = np.where(labels == 1, np.cumsum(labels == 1), np.cumsum(labels == 0))
+    return HeldOut(labels, logits, places % 5)
+
+
 def test_scores_are_the_share_of_abnormal_videos_and_thresholds_keep_their_rate() -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1], 100)
     logits = 20 * (generator.normal(size=(200, 32)) + labels[:, None])  # overconfident: the true slope is 1 / 20
-    calibration = HeldOut(labels, {"linear": logits}).calibrate({"linear": 1.0})
+    calibration = make_held_out(labels, linear=logits).calibrate({"linear": 1.0})
     assert calibration.slope == pytest.approx(1 / 20, abs=0.005)
     assert calibration.offset == pytest.approx(-0.5, abs=0.1)
     scores = 1 / (1 + np.exp(-(calibration.slope * logits + calibration.offset)))
     for rate, threshold in calibration.thresholds.items():
         assert 0.5 * rate <= np.mean(scores[labels == 0] >= threshold) <= rate
-    few = HeldOut(labels[98:102], {"linear": logits[98:102]}).calibrate({"linear": 1.0})
+    few = make_held_out(labels[98:102], linear=logits[98:102]).calibrate({"linear": 1.0})
     assert few.thresholds[0.001] > few.thresholds[0.05]
 
 
@@ -127,11 +133,11 @@ def test_members_are_weighed_by_how_surely_they_are_the_best() -> None:
         return generator.normal(size=(120, 32)) + gap * labels[:, None]
 
     perfect, good, poor, chance = logits(50), logits(2), logits(0.5), logits(0)
-    tied = HeldOut(labels, {"linear": perfect, "all": 2 * perfect, "top": chance}).choose_weights(seed=0)
+    tied = make_held_out(labels, linear=perfect, all=2 * perfect, top=chance).choose_weights(seed=0)
     assert tied == {"linear": 1, "all": 0, "top": 0}  # what is no better than the linear model is not used
-    clear = HeldOut(labels, {"linear": poor, "all": good, "top": chance}).choose_weights(seed=0)
+    clear = make_held_out(labels, linear=poor, all=good, top=chance).choose_weights(seed=0)
     assert clear == pytest.approx({"linear": 1 / 6, "all": 4 / 6, "top": 1 / 6})
-    unsure = HeldOut(labels, {"linear": poor, "all": logits(0.55), "top": chance}).choose_weights(seed=0)
+    unsure = make_held_out(labels, linear=poor, all=logits(0.55), top=chance).choose_weights(seed=0)
     assert 1 / 6 < unsure["linear"] < 1 and sum(unsure.values()) == pytest.approx(1)
 
 
@@ -139,7 +145,7 @@ def test_scores_keep_their_order_where_held_out_videos_show_none() -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1], 20)
     logits = generator.normal(size=(40, 32)) - labels[:, None]
-    assert HeldOut(labels, {"linear": logits}).calibrate({"linear": 1.0}).slope > 0
+    assert make_held_out(labels, linear=logits).calibrate({"linear": 1.0}).slope > 0
 
 
 def test_a_run_reports_and_keeps_what_it_measured(store: Store, tmp_path: Path) -> None:
@@ -158,16 +164,51 @@ def test_a_set_with_one_normal_video_trains_without_held_out_videos(tmp_path: Pa
     assert checkpoint.calibration is None and run.stages[-1].held_out_auc is None
 
 
-def test_the_better_linear_model_is_named(capsys: pytest.CaptureFixture[str], store: Store, tmp_path: Path) -> None:
-    last = train_model(request(store, tmp_path)).stages[-1]
-    print_comparison(replace(last, held_out_auc=0.7, linear_held_out_auc=0.8))
-    assert "is better (video-level AUC 80.00%, here 70.00%): train it with --recipe linear" in capsys.readouterr().out
-    print_comparison(replace(last, held_out_auc=0.8, linear_held_out_auc=0.8))
-    assert "is as good" in capsys.readouterr().out
-    print_comparison(replace(last, held_out_auc=0.8, linear_held_out_auc=0.7))
-    assert "--recipe linear" not in capsys.readouterr().out
-    print_comparison(replace(last, held_out_auc=None, linear_held_out_auc=0.7))
-    assert "--cv 5" in capsys.readouterr().out
+def test_noise_is_not_called_better_than_the_linear_model() -> None:
+    """Weights that are chosen on the videos that they are measured on find something in noise."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 10)
+    chosen, measured, linear = [], [], []
+    for seed in range(60):
+        logits = {name: generator.normal(size=(20, 32)) for name in ("linear", "all", "top")}
+        held_out = make_held_out(labels, **logits)
+        chosen.append(held_out.compute_auc(held_out.choose_weights(seed)))
+        measured.append(held_out.measure_auc(seed))
+        linear.append(held_out.linear_auc)
+    print(np.mean(chosen), np.mean(measured), np.mean(linear))
+    assert np.mean(chosen) > np.mean(linear) + 0.03
+    assert np.mean(measured) < np.mean(linear) + 0.03
+
+
+def test_a_blend_is_measured_with_weights_of_other_folds() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    good = generator.normal(size=(100, 32)) + 9 * labels[:, None]
+    held_out = make_held_out(labels, linear=generator.normal(size=(100, 32)), all=good)
+    assert held_out.measure_auc(seed=0) == 1.0
+
+
+def test_what_follows_from_the_held_out_videos_is_said(store: Store, tmp_path: Path) -> None:
+    run = train_model(request(store, tmp_path))
+    last, checkpoint = run.stages[-1], load_checkpoint(run.best)
+    assert checkpoint.calibration is not None
+
+    def describe(network_auc: float | None, linear_auc: float | None, **weights: float) -> str:
+        stage = replace(last, held_out_auc=network_auc, linear_held_out_auc=linear_auc)
+        calibration = checkpoint.calibration and replace(checkpoint.calibration, weights=weights)
+        return describe_held_out(stage, replace(checkpoint, calibration=calibration))
+
+    blended = {"linear": 0.5, "all": 0.3, "top": 0.2}
+    better = describe(0.7, 0.8, **blended)
+    assert "is better (video-level AUC 80.00%, here 70.00%): train it with --recipe linear" in better
+    assert "--recipe linear,blend --cv 5" in better
+    assert "is as good" in describe(0.8, 0.8, **blended)
+    assert "--recipe linear" not in describe(0.8, 0.7, **blended)
+    assert "compare the two with --cv 5" in describe(None, 0.7, **blended)
+    assert "the blend is its linear model alone, which --recipe linear trains" in describe(0.8, 0.8, linear=1, all=0)
+    assert describe(0.8, 0.8, linear=1) == "held-out training videos: video-level AUC 80.00%"
+    assert "no better than chance" in describe(0.39, 0.33, **blended)
+    assert "takes two of each kind" in describe(None, None)
 
 
 def test_recipes_are_compared_on_the_same_folds(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,9 +39,25 @@ def test_a_score_is_that_of_the_last_snippet_of_the_window(recipe: str) -> None:
     assert window.score({scale: each[0] for scale, each in features.items()}) == pytest.approx(scores[0], abs=1e-6)
 
 
+def test_a_window_sees_segments_as_long_as_in_training() -> None:
+    torch.manual_seed(0)
+    model = replace(RECIPES["blend"].model(D, (1, 2)), segment_length=3.2)
+    network = build_network(model).eval()
+    generator = np.random.default_rng(0)
+    features = {scale: generator.normal(size=(99, GEOMETRY.grid(scale).num_patches, D)) for scale in (1, 2)}
+    window = Window(network, 32)
+    scores = [window.score({scale: each[i] for scale, each in features.items()}) for i in range(99)]
+    segments = {scale: each[3:].reshape(32, 3, *each.shape[1:]).mean(axis=1) for scale, each in features.items()}
+    assert scores[98] == pytest.approx(score_snippets(network, segments)[0][-1], abs=1e-6)
+    moment = window.get_moment()
+    assert moment.place == 31 and moment.features[1].shape == (32, 1, D)
+
+
 def test_a_camera_unlike_the_training_videos_is_told_once() -> None:
-    domain = Domain({1: torch.zeros(D)}, {1: torch.eye(D)}, limit=2.0)  # the distance is the root mean square by 2
-    for value, expected in ((1.0, 0.5), (6.0, 3.0)):
+    unit = torch.ones(D)
+    domain = Domain({1: 0 * unit}, {1: unit}, {1: torch.eye(D)}, unit, 1.0, limit=2.0)  # all is in the components
+    within = (D / (D + 1)) ** 0.5  # the root mean square over them and an empty rest
+    for value, expected in ((1.0, 0.5 * within), (6.0, 3.0 * within)):
         check = DomainCheck(domain, 3)
         distances = [check.add({1: np.full((1, D), value)}) for _ in range(5)]
         assert distances == [None, None, pytest.approx(expected), None, None]
