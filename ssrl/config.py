@@ -71,8 +71,8 @@ class TrainConfig:
         for name in ("steps", "videos_per_half", "num_segments", "check_every", "accumulate"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise UserError(f"the learning rate must be above 0, not {self.learning_rate}")
+        if not 0 <= self.learning_rate < float("inf"):
+            raise UserError(f"the learning rate must be a number of at least 0, not {self.learning_rate}")
         if not 0 <= self.average_from <= 1:
             raise UserError(f"average_from must be between 0 and 1, not {self.average_from}")
         if not 0 < self.later_share <= 1:

@@ -1,5 +1,6 @@
 """What is measured on held-out training videos: comparison, calibration, thresholds, choice of a recipe."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ssrl.checkpoints import load_checkpoint
+from ssrl.checkpoints import Checkpoint, load_checkpoint
 from ssrl.commands.train import describe_held_out
 from ssrl.commands.train import main as ssrl_train
 from ssrl.errors import UserError
@@ -221,6 +222,12 @@ def test_recipes_are_compared_on_the_same_folds(store: Store, tmp_path: Path) ->
     assert folders == [f"{recipe}-{fold}" for recipe in ("linear", "small") for fold in range(3)]
 
 
+def test_options_of_networks_are_left_out_for_the_linear_model(store: Store, tmp_path: Path) -> None:
+    linear, blend = request(store, tmp_path, recipe="linear,blend", cv=2, members=3, no_psr=True).split()
+    assert linear.members is None and not linear.no_psr
+    assert blend.members == 3 and blend.no_psr
+
+
 def test_auto_takes_the_best_and_continues_where_it_stopped(store: Store, tmp_path: Path) -> None:
     auto = request(store, tmp_path, recipe="auto", cv=2)
     compared = cross_validate(auto)
@@ -274,6 +281,63 @@ def test_footage_unlike_the_training_videos_is_noticed(store: Store, tmp_path: P
         expected = np.sqrt((np.median(sum(parts), axis=0) ** 2).mean()) / checkpoint.domain.limit
         got = measure_video(checkpoint.domain, features)
         assert got == pytest.approx(expected, rel=0.25)  # torch's median of an even number is the lower one
+
+
+def write_features(root: Path, make: Callable[[np.random.Generator, int], np.ndarray], dim: int) -> Store:
+    """Six videos of each kind, half for training, at scale 1: `make` gives the features (T, 1, D) of a label."""
+    writer, generator = StoreWriter(root, replace(CONFIG, feature_dim=dim, scales=(1,))), np.random.default_rng(0)
+    for index in range(12):
+        label, split = index % 2, "train" if index < 6 else "test"
+        features = make(generator, label)
+        with writer.video(f"v{index}") as file:
+            file.append({1: features})
+            file.finish(VideoRecord(f"v{index}", 16 * len(features), label, split))  # type: ignore[arg-type]
+    return Store(root)
+
+
+def train_linear(store: Store, folder: Path) -> Checkpoint:
+    return load_checkpoint(train_model(TrainRequest(store.root, folder, "linear", scales=(1,))).best)
+
+
+def test_what_never_varied_in_training_is_noticed(tmp_path: Path) -> None:
+    def make(generator: np.random.Generator, label: int) -> np.ndarray:
+        features = generator.normal(size=(32, 1, 32))
+        features[..., 16:] = 1.0
+        features[..., 0] += label
+        return features
+
+    store = write_features(tmp_path / "store", make, 32)
+    domain = train_linear(store, tmp_path / "run").domain
+    assert domain is not None
+    usual = store.all_features("v6", (1,))
+    other = {1: usual[1] + 20 * np.eye(32)[20]}
+    assert measure_video(domain, usual) < 1.1 and measure_video(domain, other) > 2
+
+
+def test_training_videos_lie_within_where_features_outnumber_segments(tmp_path: Path) -> None:
+    store = write_features(tmp_path / "store", lambda g, label: g.normal(size=(20, 1, 512)) + label, 512)
+    domain = train_linear(store, tmp_path / "run").domain
+    assert domain is not None
+    distances = [measure_video(domain, store.all_features(record.id, (1,))) for record in store.records()]
+    assert min(distances) > 0.5 and max(distances) < 2.5
+
+
+def test_features_that_do_not_vary_have_no_domain(tmp_path: Path) -> None:
+    store = write_features(tmp_path / "store", lambda *_: np.ones((8, 1, 16)), 16)
+    checkpoint = train_linear(store, tmp_path / "run")
+    assert checkpoint.domain is None
+    assert all(torch.isfinite(value).all() for value in checkpoint.weights.values())
+
+
+def test_one_feature_of_large_values_does_not_hide_the_others(tmp_path: Path) -> None:
+    def make(generator: np.random.Generator, label: int) -> np.ndarray:
+        features = generator.normal(size=(9, 1, 64))
+        features[..., 0] *= 1e4
+        features[3:6, 0, 1:4] += 6 * label
+        return features
+
+    checkpoint = train_linear(write_features(tmp_path / "store", make, 64), tmp_path / "run")
+    assert checkpoint.stages[-1].linear_held_out_auc == 1.0
 
 
 @pytest.mark.parametrize(

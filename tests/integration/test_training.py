@@ -1,6 +1,7 @@
 """Training: the stages hand over, runs resume to the bit, and what is planted is found."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,17 @@ from ssrl.evaluate.scoring import (
 )
 from ssrl.model.blend import Blend, Preparation
 from ssrl.model.network import SSRL, Output, draw_kept_scales
-from ssrl.model.recipes import RECIPES, find_recipe, paper_model, small_model
+from ssrl.model.recipes import RECIPES, blend_model, find_recipe, paper_model, small_model
+from ssrl.store.layout import VideoRecord
 from ssrl.store.reader import Store
 from ssrl.store.segments import compute_segment_bounds, open_segment_view, pool_segments
+from ssrl.store.writer import StoreWriter
 from ssrl.train import stages
 from ssrl.train.data import compute_statistics, draw, make_bags
 from ssrl.train.losses import compute_losses, select_top_k
 from ssrl.train.stages import TrainingWatcher
 from ssrl.workflows.train import TrainRequest, train_model
-from tests.stores import D, write_store
+from tests.stores import CONFIG, D, write_store
 from tests.training import StoppingWatcher, trainer
 
 
@@ -260,6 +263,37 @@ def test_a_short_video_is_scored_as_it_was_trained_on(store: Store) -> None:
     as_it_is = SSRL(replace(network.config, spread_to=0)).eval()
     as_it_is.load_state_dict(network.state_dict())
     np.testing.assert_allclose(score_snippets(as_it_is, features)[0], raw, atol=1e-6)
+
+
+def test_a_long_video_is_scored_in_segments_as_in_training(store: Store) -> None:
+    """At most as many as in training, unless they would be longer than those of a typical training video."""
+    network = Blend(replace(blend_model(D, (1, 2), store.config.grids), segment_length=2.5)).eval()
+    generator = np.random.default_rng(0)
+    for num_snippets, num_segments in ((20, 32), (32, 32), (75, 32), (81, 33), (200, 80)):
+        features = {
+            scale: generator.normal(size=(num_snippets, store.config.shape(scale, 1)[1], D)).astype(np.float32)
+            for scale in (1, 2)
+        }
+        bounds = compute_segment_bounds(num_snippets, num_segments)
+        pooled = {scale: torch.from_numpy(pool_segments(x, num_segments))[None] for scale, x in features.items()}
+        with torch.inference_mode():
+            segments = network(pooled).scores[0].numpy()
+        inside = [slice(start, max(start + 1, stop)) for start, stop in pairwise(bounds)]
+        expected = [
+            np.mean([s for s, part in zip(segments, inside, strict=True) if part.start <= i < part.stop])
+            for i in range(num_snippets)
+        ]
+        np.testing.assert_allclose(score_snippets(network, features)[0], expected, atol=1e-5)
+
+
+def test_the_segments_of_a_run_are_those_of_a_typical_training_video(tmp_path: Path) -> None:
+    writer, generator = StoreWriter(tmp_path / "store", CONFIG), np.random.default_rng(0)
+    for index, num_snippets in enumerate((40, 96, 96, 400)):
+        with writer.video(f"v{index}") as file:
+            file.append({r: generator.normal(size=CONFIG.shape(r, num_snippets)) for r in CONFIG.scales})
+            file.finish(VideoRecord(f"v{index}", 16 * num_snippets, index % 2, "train"))
+    run = train_model(TrainRequest(tmp_path / "store", tmp_path / "run", scales=(1,), steps=2, members=2))
+    assert load_checkpoint(run.best).model.segment_length == 3.0
 
 
 @pytest.mark.parametrize("recipe", ["paper", "linear", "blend"])
