@@ -63,8 +63,17 @@ def _average(read: Callable[[int, int], np.ndarray], start: int, stop: int) -> n
 
 
 def measure_segment_length(store: Store, num_segments: int = PAPER_SEGMENTS) -> float:
-    """How many snippets a segment of a typical training video (the median) is made of, at least 1."""
-    lengths = [store.num_rows(record.id) for record in store.records("train")]
+    """How many snippets a segment of a typical training video (the median) is made of, at least 1. Where training
+    videos were sampled, their segments are single snippets.
+    """
+    if store.config.train_sampling == "segments":
+        return 1.0
+    lengths = [
+        store.num_rows(record.id)
+        if record.rows == "snippets"
+        else store.config.geometry.num_snippets(record.num_frames)
+        for record in store.records("train")
+    ]
     return max(1.0, float(np.median(lengths)) / num_segments) if lengths else 1.0
 
 

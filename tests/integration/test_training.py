@@ -19,6 +19,7 @@ from ssrl.evaluate.scoring import (
     score_snippets,
     score_split,
 )
+from ssrl.geometry import Rows
 from ssrl.model.blend import Blend, Preparation
 from ssrl.model.network import SSRL, Output, draw_kept_scales
 from ssrl.model.recipes import RECIPES, blend_model, find_recipe, paper_model, small_model
@@ -286,12 +287,14 @@ def test_a_long_video_is_scored_in_segments_as_in_training(store: Store) -> None
         np.testing.assert_allclose(score_snippets(network, features)[0], expected, atol=1e-5)
 
 
-def test_the_segments_of_a_run_are_those_of_a_typical_training_video(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", ["snippets", "segments"])
+def test_the_segments_of_a_run_are_those_of_a_typical_training_video(tmp_path: Path, rows: Rows) -> None:
     writer, generator = StoreWriter(tmp_path / "store", CONFIG), np.random.default_rng(0)
     for index, num_snippets in enumerate((40, 96, 96, 400)):
+        count = num_snippets if rows == "snippets" else 32  # as others pooled them
         with writer.video(f"v{index}") as file:
-            file.append({r: generator.normal(size=CONFIG.shape(r, num_snippets)) for r in CONFIG.scales})
-            file.finish(VideoRecord(f"v{index}", 16 * num_snippets, index % 2, "train"))
+            file.append({r: generator.normal(size=CONFIG.shape(r, count)) for r in CONFIG.scales})
+            file.finish(VideoRecord(f"v{index}", 16 * num_snippets, index % 2, "train", rows=rows))
     run = train_model(TrainRequest(tmp_path / "store", tmp_path / "run", scales=(1,), steps=2, members=2))
     assert load_checkpoint(run.best).model.segment_length == 3.0
 
