@@ -16,7 +16,7 @@ PLANTED = 3.0  # a planted patch has a mean of 6 in its first four features, oth
 
 
 def reshape(tmp_path: Path, shape: str) -> Store:
-    write_store(tmp_path / "store")
+    write_store(tmp_path / "store", videos=24)
     result = CliRunner().invoke(main, [str(tmp_path / "store"), str(tmp_path / "out"), shape])
     assert result.exit_code == 0, result.output
     return Store(tmp_path / "out")
@@ -52,13 +52,17 @@ def test_swapped_sets_test_on_what_was_trained_on(tmp_path: Path) -> None:
         assert other.num_frames == record.num_frames
 
 
-def test_long_videos_hold_their_parts_whole(tmp_path: Path) -> None:
-    joined, store = reshape(tmp_path, "long:2"), Store(tmp_path / "store")
-    abnormal = [record for record in joined.records("train") if record.video.label]
-    assert len(abnormal) == len([record for record in store.records("train") if record.video.label])
-    for record in abnormal:
-        assert joined.num_rows(record.id) == record.num_frames // 16 >= 2 * 8
-        assert mark_snippets(joined, record.id).sum() == 3
+def test_long_videos_hold_their_parts_whole_and_once(tmp_path: Path) -> None:
+    """Of six abnormal and six normal videos per split: one abnormal and five normal ones, in threes."""
+    joined = reshape(tmp_path, "long:3")
+    for split in ("train", "test"):
+        (abnormal,) = [record for record in joined.records(split) if record.video.label]
+        (normal,) = [record for record in joined.records(split) if not record.video.label]
+        assert mark_snippets(joined, abnormal.id).sum() == 3
+        for record in (abnormal, normal):
+            assert joined.num_rows(record.id) == record.num_frames // 16 == 3 * 9
+    snippets = np.concatenate([joined.features(video_id, 1)[:, 0] for video_id in joined.ids()])
+    assert len(np.unique(snippets, axis=0)) == len(snippets) == 4 * 27
 
 
 def test_a_clip_is_anomalous_from_its_first_frame_to_its_last(tmp_path: Path) -> None:
