@@ -22,6 +22,7 @@ from ssrl.checkpoints import (
 from ssrl.config import TrainConfig
 from ssrl.errors import UserError
 from ssrl.model.blend import Blend
+from ssrl.model.domain import Domain
 from ssrl.model.network import SSRL
 from ssrl.model.recipes import blend_model, blend_training, paper_model
 from ssrl.plain import to_plain
@@ -95,6 +96,20 @@ def test_a_blend_of_the_second_format_is_read(tmp_path: Path) -> None:
     read = load_checkpoint(tmp_path / "old.pt")
     assert (read.model, read.training, read.stages) == (model, checkpoint.training, checkpoint.stages)
     assert read.weights["calibration"].tolist() == [1, 0]
+
+
+def test_a_blend_of_the_fourth_format_is_read(tmp_path: Path) -> None:
+    """It scores snippets one by one, and its domain has components alone."""
+    model = blend_model(16, (1,))
+    eye, zero = torch.eye(16), torch.zeros(16)
+    domain = Domain({1: zero}, {1: zero + 1}, {1: eye}, zero + 1, 1.0, limit=2.0)
+    old = to_plain(Checkpoint(model, Blend(model).state_dict(), domain=domain))
+    del old["model"]["segment_length"], old["domain"]["std"], old["domain"]["variances"], old["domain"]["rest"]
+    torch.save({"format": "ssrl-checkpoint-4", **old}, tmp_path / "old.pt")
+    read = load_checkpoint(tmp_path / "old.pt")
+    assert read.model == model and read.domain is not None
+    coordinates = read.domain.project({1: torch.full((3, 1, 16), 4.0)})
+    assert read.domain.measure(coordinates) == pytest.approx(2 * (16 / 17) ** 0.5)
 
 
 @pytest.mark.parametrize(
