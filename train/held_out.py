@@ -29,6 +29,8 @@ from ssrl.train.features import TrainingFeatures
 FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
 LINEAR = "linear"
 RESAMPLES = 1000
+CHANCE = 0.5  # an AUC
+SURE = 0.84  # share of the resamples: one standard error
 THRESHOLD = 0.5  # at least
 MIN_SLOPE = 0.05  # of the calibration, so that scores keep their order where the held-out videos show none
 
@@ -65,11 +67,14 @@ class HeldOut:
     def choose_weights(self, seed: int) -> dict[str, float]:
         """Weigh the members of a blend by how often each is the best on resampled videos (bootstrap).
 
-        Where no network beats the linear model, it stands alone; where one does, half goes to the best kind of network
-        and half to all members alike, since averages of unlike models hold better than any of them.
+        Where no network beats the linear model, it stands alone, and also where nothing is surely better than chance;
+        where one does, half goes to the best kind of network and half to all members alike, since averages of unlike
+        models hold better than any of them.
         """
         names = list(self.logits)
         aucs = np.stack([_resample_aucs(self.labels, self.logits[name].max(axis=1), seed) for name in names], axis=1)
+        if (aucs > CHANCE).mean(axis=0).max() < SURE:
+            return {name: float(name == LINEAR) for name in names}
         best = aucs.round(9).argmax(axis=1)  # of equals the first, which is the linear model
         weights = np.zeros(len(names))
         for index, count in enumerate(np.bincount(best, minlength=len(names))):

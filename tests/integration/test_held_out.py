@@ -140,6 +140,8 @@ def test_members_are_weighed_by_how_surely_they_are_the_best() -> None:
     assert clear == pytest.approx({"linear": 1 / 6, "all": 4 / 6, "top": 1 / 6})
     unsure = make_held_out(labels, linear=poor, all=logits(0.55), top=chance).choose_weights(seed=0)
     assert 1 / 6 < unsure["linear"] < 1 and sum(unsure.values()) == pytest.approx(1)
+    upside_down = make_held_out(labels, linear=-good, all=logits(-0.1), top=-good).choose_weights(seed=0)
+    assert upside_down == {"linear": 1, "all": 0, "top": 0}  # though one network is nearer to chance
 
 
 def test_scores_keep_their_order_where_held_out_videos_show_none() -> None:
