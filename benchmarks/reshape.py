@@ -52,20 +52,29 @@ class Piece:
         return self.store.all_features(self.record.id, self.store.config.scales, self.start, self.stop)
 
 
+Made = Iterator[tuple[StoredVideo, list[Piece]]]  # a video of the new store, and what it consists of
+T = TypeVar("T")
+
+
 @click.command()
 @click.argument("features", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("shape")
 def main(features: Path, out: Path, shape: str) -> None:
     """Write the store OUT from the videos of another one."""
+    if out.exists():
+        raise click.BadParameter(f"{out} exists; name a new folder, or delete it", param_hint="OUT")
     store = Store(features)
+    unlabeled = [r.id for r in store.records() if r.video.label and not r.video.anomalies]
+    if unlabeled:
+        raise click.UsageError(f"{unlabeled[0]} is abnormal but has no frame labels, which tell its parts apart")
     name, _, size = shape.partition(":")
     generator = np.random.default_rng(SEED)
     if name == "swapped":
         videos = swap(store)
-    elif name == "long" and size.isdecimal():
+    elif name == "long" and size.isdecimal() and int(size):
         videos = join(store, int(size), generator)
-    elif name == "clips" and size.isdecimal():
+    elif name == "clips" and size.isdecimal() and int(size):
         videos = cut(store, int(size), generator)
     else:
         raise click.BadParameter(f"{shape!r}; allowed are swapped, long:N and clips:N", param_hint="SHAPE")
@@ -75,9 +84,6 @@ def main(features: Path, out: Path, shape: str) -> None:
             file.append(gather(pieces))
             file.finish(record)
     results.print(f"store: {out}, {len(Store(out).ids())} videos")
-
-
-Made = Iterator[tuple[StoredVideo, list[Piece]]]  # a video of the new store, and what it consists of
 
 
 def swap(store: Store) -> Made:
@@ -96,6 +102,8 @@ def join(store: Store, count: int, generator: np.random.Generator) -> Made:
         abnormal = shuffle([record for record in store.records(split) if record.video.label], generator)
         normal = shuffle([record for record in store.records(split) if not record.video.label], generator)
         each = min(len(abnormal), len(normal) // (2 * count - 1))
+        if not each:
+            raise click.UsageError(f"long:{count} takes {2 * count - 1} normal and 1 abnormal {split} video")
         for number, record in enumerate(abnormal[:each]):
             around = [normal.pop() for _ in range(count - 1)]
             parts = [take_whole(store, part) for part in shuffle([record, *around], generator)]
@@ -119,9 +127,6 @@ def cut(store: Store, count: int, generator: np.random.Generator) -> Made:
                 clip, parts = join_pieces(f"{split}{label}-{number:03d}", label, split, [piece])
                 whole = ((0, clip.num_frames),) if label else ()
                 yield replace(clip, video=replace(clip.video, anomalies=whole)), parts
-
-
-T = TypeVar("T")
 
 
 def shuffle(items: list[T], generator: np.random.Generator) -> list[T]:

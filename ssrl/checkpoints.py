@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssrl.config import Calibration, LossConfig, StoreConfig, TrainConfig
+from ssrl.config import Calibration, LossConfig, StoreConfig, TrainConfig, check_false_alarms
 from ssrl.errors import UserError
 from ssrl.files import replacing
 from ssrl.model.build import Network, build_network
@@ -76,8 +76,9 @@ class Checkpoint:
 
     def get_threshold(self, false_alarms: float) -> float | None:
         """The score that at most this share of a normal video's snippets reaches, as measured on held-out training
-        videos; None if none were.
+        videos; None if none were. Raises a UserError for a share that was not measured.
         """
+        check_false_alarms(false_alarms)
         return None if self.calibration is None else self.calibration.thresholds[false_alarms]
 
 

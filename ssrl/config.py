@@ -19,6 +19,8 @@ Precision = Literal["float32", "bfloat16"]
 Dtype = Literal["float16", "float32"]
 TrainSampling = Literal["dense", "segments"]
 STORE_FORMAT = 2
+CHANCE = 0.5  # an AUC
+LINEAR = "linear"  # the recipe, and the member of a blend
 FALSE_ALARM_RATES = (0.001, 0.01, 0.05)
 ENOUGH_NORMAL = 20  # videos, for a threshold to hold elsewhere
 

@@ -51,11 +51,12 @@ def fit_domain(reference: Blend, features: PreparedFeatures, bags: Bags, folds: 
     distances: list[float] = []
     for fold in range(folds.max() + 1):
         without = _fit(features, bags.training[folds != fold])
-        for index in bags.training[folds == fold] if without else ():
-            assert without is not None
+        if without is None:
+            return None
+        for index in bags.training[folds == fold]:
             distances.append(without.measure(_gather(features, np.array([index]))))
     whole = _fit(features, bags.training)
-    if whole is None or not distances:
+    if whole is None:
         return None
     rank = min(math.ceil(WITHIN * (len(distances) + 1)), len(distances))  # of conformal prediction
     limit = float(np.sort(distances)[rank - 1])

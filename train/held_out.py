@@ -16,7 +16,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ssrl.config import FALSE_ALARM_RATES, Calibration
+from ssrl.config import CHANCE, FALSE_ALARM_RATES, LINEAR, Calibration
 from ssrl.model.blend import Blend, LinearModel
 from ssrl.model.build import Network
 from ssrl.model.config import LINEAR_FOLDS, BlendConfig
@@ -27,9 +27,7 @@ from ssrl.train.domain import fit_domain
 from ssrl.train.features import TrainingFeatures
 
 FITTED = ("preparation.", "linear")  # what a blend's linear model consists of
-LINEAR = "linear"
 RESAMPLES = 1000
-CHANCE = 0.5  # an AUC
 SURE = 0.84  # share of the resamples: one standard error
 THRESHOLD = 0.5  # at least
 MIN_SLOPE = 0.05  # of the calibration, so that scores keep their order where the held-out videos show none

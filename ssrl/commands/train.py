@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssrl.commands.options import HELP, make_request, option, parse_numbers, show_numbers
-from ssrl.config import ENOUGH_NORMAL
+from ssrl.config import CHANCE, ENOUGH_NORMAL, LINEAR
 from ssrl.console import as_percent, handle_errors, results, warn
 from ssrl.files import check_output
 from ssrl.hardware import is_first_process
 from ssrl.model.recipes import RECIPES
-from ssrl.workflows.train import AUTO, FOLDS, LINEAR, TrainRequest, cross_validate, train_model
+from ssrl.workflows.train import AUTO, FOLDS, TrainRequest, cross_validate, train_model
 
 if TYPE_CHECKING:
     from ssrl.checkpoints import Checkpoint, StageResult
     from ssrl.train.stages import Run
 
 
-CHANCE = 0.5
 LINK = Path("best.pt")  # to the checkpoint of the last run without --out
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ssrl.config import Precision, Selection, Stages, TrainConfig
+from ssrl.config import LINEAR, Precision, Selection, Stages, TrainConfig
 from ssrl.errors import UserError
 from ssrl.hardware import Device
 from ssrl.model.config import AnyModelConfig, BlendConfig
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ssrl.train.stages import Run, Trainer, TrainingWatcher
 
 AUTO = "auto"
-LINEAR = "linear"
 AUTO_RECIPES = ("blend", LINEAR)
 OF_NETWORKS = ("members", "share_psr", "no_psr", "no_dilated", "no_non_local", "freeze_previous")  # options
 FOLDS = 5  # of a cross-validation
@@ -63,7 +62,7 @@ class TrainRequest:
             raise UserError("--cv compares recipes and leaves no run for --tensorboard to show; leave one of them out")
         if self.cv is not None and self.recipe != AUTO and self.select != "last":
             raise UserError(f"--cv compares the last steps of recipes; leave out --select {self.select}")
-        if AUTO in self.recipe.split(",")[1:] or self.recipe.startswith(f"{AUTO},"):
+        if "," in self.recipe and AUTO in self.recipe.split(","):
             raise UserError(f"{AUTO} compares {' and '.join(AUTO_RECIPES)} by itself; name recipes, or {AUTO} alone")
         if "," in self.recipe and self.cv is None:
             raise UserError(f"to train {self.recipe}, choose one of them; to compare them, add --cv 5")

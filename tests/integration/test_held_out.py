@@ -178,7 +178,6 @@ def test_noise_is_not_called_better_than_the_linear_model() -> None:
         chosen.append(held_out.compute_auc(held_out.choose_weights(seed)))
         measured.append(held_out.measure_auc(seed))
         linear.append(held_out.linear_auc)
-    print(np.mean(chosen), np.mean(measured), np.mean(linear))
     assert np.mean(chosen) > np.mean(linear) + 0.03
     assert np.mean(measured) < np.mean(linear) + 0.03
 

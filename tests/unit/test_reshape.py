@@ -78,3 +78,12 @@ def test_an_unknown_shape_is_named(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "allowed are swapped, long:N and clips:N" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_made_is_said(tmp_path: Path) -> None:
+    write_store(tmp_path / "store")
+    source, out = str(tmp_path / "store"), str(tmp_path / "out")
+    result = CliRunner().invoke(main, [source, source, "swapped"])
+    assert result.exit_code == 2 and "exists; name a new folder" in result.output
+    result = CliRunner().invoke(main, [source, out, "long:4"])
+    assert result.exit_code == 2 and "takes 7 normal and 1 abnormal video" in " ".join(result.output.split())
