@@ -86,4 +86,4 @@ def test_what_cannot_be_made_is_said(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [source, source, "swapped"])
     assert result.exit_code == 2 and "exists; name a new folder" in result.output
     result = CliRunner().invoke(main, [source, out, "long:4"])
-    assert result.exit_code == 2 and "takes 7 normal and 1 abnormal video" in " ".join(result.output.split())
+    assert result.exit_code == 2 and "takes 7 normal and 1 abnormal train video" in " ".join(result.output.split())
